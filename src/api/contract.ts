@@ -1,0 +1,340 @@
+/**
+ * The control API: what the daemon answers and the CLI asks, as zod schemas that both sides check.
+ * Prose and examples: docs/spec/control-api.md. JSON over HTTP on a Unix socket (a named pipe on
+ * Windows); long operations stream NDJSON events.
+ *
+ * CIDs and digests travel as text; times are milliseconds since the epoch unless the name says else.
+ */
+
+import { z } from 'zod'
+
+/** Raised with every incompatible change; a client refuses a daemon of another version. */
+export const apiVersion = 1
+
+/** Names the API version in every request and response. */
+export const apiVersionHeader = 'commonweight-api'
+
+export const routes = {
+  status: '/v1/status',
+  peers: '/v1/peers',
+  connect: '/v1/connect',
+  models: '/v1/models',
+  model: '/v1/model',
+  pin: '/v1/model/pin',
+  link: '/v1/model/link',
+  providers: '/v1/providers',
+  gc: '/v1/gc',
+  config: '/v1/config',
+  operations: '/v1/operations',
+  operation: '/v1/operations/:id',
+  operationEvents: '/v1/operations/:id/events',
+  stop: '/v1/stop',
+} as const
+
+const count = z.number().int().nonnegative()
+const cid = z.string().min(1).max(128)
+const path = z.string().min(1).max(4096)
+const address = z.string().min(1).max(512)
+/** A manifest CID, file root CID, sha256:HEX, cw:// link or name; parsed by src/ops/ref.ts. */
+export const refSchema = z.string().min(1).max(4096)
+
+export const errorBodySchema = z.strictObject({
+  type: z.literal('error'),
+  code: z.string(),
+  message: z.string(),
+  hint: z.string().optional(),
+})
+export type ErrorBody = z.infer<typeof errorBodySchema>
+
+// Long operations: what is asked.
+
+export const seedRequestSchema = z.strictObject({
+  kind: z.literal('seed'),
+  /** Absolute files or folders. */
+  paths: z.array(path).min(1).max(10_000),
+  name: z.string().min(1).max(200).optional(),
+})
+export type SeedRequest = z.infer<typeof seedRequestSchema>
+
+const globs = z.array(z.string().min(1).max(1024)).max(1000)
+
+export const pullRequestSchema = z.strictObject({
+  kind: z.literal('pull'),
+  ref: refSchema,
+  /** Absolute folder; default: a folder of the home. */
+  to: path.optional(),
+  include: globs.default([]),
+  exclude: globs.default([]),
+  peers: z.array(address).max(100).default([]),
+  /** Serve what was fetched to others, and keep it pinned. */
+  seed: z.boolean().default(true),
+  /** How long to look for a model that nobody known has. */
+  findTimeoutMs: z.number().int().positive().max(86_400_000).optional(),
+})
+export type PullRequest = z.infer<typeof pullRequestSchema>
+
+export const verifyRequestSchema = z.strictObject({
+  kind: z.literal('verify'),
+  /** A REF or absolute path; without it everything held. */
+  target: refSchema.optional(),
+})
+export type VerifyRequest = z.infer<typeof verifyRequestSchema>
+
+export const operationRequestSchema = z.discriminatedUnion('kind', [
+  seedRequestSchema,
+  pullRequestSchema,
+  verifyRequestSchema,
+])
+export type OperationRequest = z.infer<typeof operationRequestSchema>
+
+// Long operations: what is streamed. Zero or more progress events, then one result or error.
+
+export const progressSchema = z.strictObject({
+  type: z.literal('progress'),
+  /** finding: looking for peers. waiting: nobody serves what is missing now. */
+  phase: z.enum([
+    'finding',
+    'hashing',
+    'reusing',
+    'fetching',
+    'waiting',
+    'publishing',
+    'verifying',
+  ]),
+  filesDone: count,
+  filesTotal: count,
+  bytesDone: count,
+  bytesTotal: count,
+  bytesPerSecond: z.number().nonnegative(),
+  /** Null until it can be said. */
+  etaMs: z.number().nonnegative().nullable(),
+  /** Sources that gave bytes lately. */
+  peers: count,
+  /** The file being worked on, when there is one. */
+  file: z.string().optional(),
+})
+export type ProgressEvent = z.infer<typeof progressSchema>
+
+/** Something worth a line on the terminal: a peer banned, a file skipped, a seeder found. */
+export const noticeSchema = z.strictObject({
+  type: z.literal('notice'),
+  level: z.enum(['info', 'warn']),
+  message: z.string(),
+})
+export type NoticeEvent = z.infer<typeof noticeSchema>
+
+export const seededSchema = z.strictObject({
+  type: z.literal('seeded'),
+  manifest: cid,
+  name: z.string().nullable(),
+  files: count,
+  bytes: count,
+  link: z.string(),
+})
+export type SeededEvent = z.infer<typeof seededSchema>
+
+export const pulledSchema = z.strictObject({
+  type: z.literal('pulled'),
+  manifest: cid,
+  path,
+  files: count,
+  bytes: count,
+  bytesFetched: count,
+  bytesReused: count,
+  seconds: z.number().nonnegative(),
+  sources: z.array(z.strictObject({ peerId: z.string(), bytes: count })),
+})
+export type PulledEvent = z.infer<typeof pulledSchema>
+
+export const badRangeSchema = z.strictObject({
+  /** Path in the manifest, or absolute when the file belongs to no model. */
+  path,
+  place: path,
+  /** Byte range of the bad chunk; length 0 when the file itself is missing or unreadable. */
+  offset: count,
+  length: count,
+  reason: z.string(),
+})
+export type BadRange = z.infer<typeof badRangeSchema>
+
+export const verifiedSchema = z.strictObject({
+  type: z.literal('verified'),
+  files: count,
+  bytes: count,
+  bad: z.array(badRangeSchema),
+})
+export type VerifiedEvent = z.infer<typeof verifiedSchema>
+
+export const operationEventSchema = z.discriminatedUnion('type', [
+  /** Always the first line: the id to re-attach by, and whether it was running already. */
+  z.strictObject({ type: z.literal('operation'), id: z.string(), attached: z.boolean() }),
+  progressSchema,
+  noticeSchema,
+  seededSchema,
+  pulledSchema,
+  verifiedSchema,
+  errorBodySchema,
+])
+export type OperationEvent = z.infer<typeof operationEventSchema>
+export type OperationResult = SeededEvent | PulledEvent | VerifiedEvent
+
+export const operationSummarySchema = z.strictObject({
+  type: z.literal('operation'),
+  id: z.string(),
+  kind: z.enum(['seed', 'pull', 'verify']),
+  /** What it works on, as the user named it. */
+  target: z.string(),
+  state: z.enum(['running', 'done', 'failed', 'cancelled']),
+  startedAtMs: count,
+  progress: progressSchema.nullable(),
+})
+export type OperationSummary = z.infer<typeof operationSummarySchema>
+
+// What is held.
+
+export const modelSchema = z.strictObject({
+  type: z.literal('model'),
+  manifest: cid,
+  name: z.string().nullable(),
+  origin: z.enum(['seeded', 'pulled']),
+  path,
+  state: z.enum(['complete', 'partial', 'changed']),
+  pinned: z.boolean(),
+  seeding: z.boolean(),
+  files: count,
+  bytes: count,
+  bytesHeld: count,
+  /** 0 to 100, rounded down: 100 only when every byte is held. */
+  percent: z.number().min(0).max(100),
+  addedAtMs: count,
+})
+export type ModelView = z.infer<typeof modelSchema>
+
+export const fileSchema = z.strictObject({
+  type: z.literal('file'),
+  path,
+  place: path,
+  size: count,
+  sha256: z.string(),
+  root: cid,
+  state: z.enum(['held', 'partial', 'missing', 'changed']),
+  chunks: count,
+  chunksHeld: count,
+})
+export type FileView = z.infer<typeof fileSchema>
+
+export const modelsResponseSchema = z.strictObject({ models: z.array(modelSchema) })
+export const modelResponseSchema = z.strictObject({
+  model: modelSchema,
+  files: z.array(fileSchema),
+})
+export type ModelResponse = z.infer<typeof modelResponseSchema>
+
+export const refQuerySchema = z.strictObject({ ref: refSchema })
+export const pinRequestSchema = z.strictObject({ ref: refSchema, pinned: z.boolean() })
+export const removeQuerySchema = z.strictObject({
+  ref: refSchema,
+  files: z.enum(['true', 'false']).default('false'),
+})
+
+export const removedSchema = z.strictObject({
+  type: z.literal('removed'),
+  manifest: cid.nullable(),
+  filesDeleted: count,
+  bytesFreed: count,
+  kept: z.array(path),
+})
+export type RemovedView = z.infer<typeof removedSchema>
+
+export const gcRequestSchema = z.strictObject({ dryRun: z.boolean().default(false) })
+
+export const linkSchema = z.strictObject({
+  type: z.literal('link'),
+  link: z.string(),
+  manifest: cid,
+  name: z.string().nullable(),
+})
+export type LinkView = z.infer<typeof linkSchema>
+
+// The network.
+
+export const peerSchema = z.strictObject({
+  type: z.literal('peer'),
+  peerId: z.string(),
+  address,
+  direction: z.enum(['inbound', 'outbound']),
+  /** How bulk bytes travel: the libp2p stream for now. */
+  path: z.enum(['stream', 'none']),
+  agent: z.string().nullable(),
+  connectedAtMs: count,
+  bytesReceived: count,
+  bytesSent: count,
+  /** Files it told us it holds some of. */
+  files: count,
+  rttMs: z.number().nonnegative().nullable(),
+})
+export type PeerView = z.infer<typeof peerSchema>
+export const peersResponseSchema = z.strictObject({ peers: z.array(peerSchema) })
+
+export const connectRequestSchema = z.strictObject({ address })
+export const connectedSchema = z.strictObject({
+  type: z.literal('connected'),
+  peerId: z.string(),
+  address,
+})
+export type ConnectedView = z.infer<typeof connectedSchema>
+
+export const providerSchema = z.strictObject({
+  type: z.literal('provider'),
+  peerId: z.string(),
+  addresses: z.array(address),
+  /** Which of the model's keys it announced. */
+  key: z.string(),
+  self: z.boolean(),
+})
+export type ProviderView = z.infer<typeof providerSchema>
+
+/** The providers route streams NDJSON: providers as found, then one of these, or an error. */
+export const providersEventSchema = z.discriminatedUnion('type', [
+  providerSchema,
+  z.strictObject({ type: z.literal('done'), providers: count, milliseconds: count }),
+  errorBodySchema,
+])
+export type ProvidersEvent = z.infer<typeof providersEventSchema>
+
+export const statusSchema = z.strictObject({
+  type: z.literal('status'),
+  version: z.string(),
+  apiVersion: z.number().int(),
+  pid: count,
+  home: path,
+  peerId: z.string(),
+  addresses: z.array(address),
+  startedAtMs: count,
+  models: count,
+  bytesHeld: count,
+  connections: count,
+  dht: z.strictObject({
+    mode: z.enum(['client', 'server']),
+    /** Peers in the routing table. */
+    peers: count,
+  }),
+  /** Keys this node announces, and how many are due now. */
+  announcing: z.strictObject({ keys: count, due: count, lastAtMs: count.nullable() }),
+  memory: z.strictObject({ rssBytes: count }),
+  operations: z.array(operationSummarySchema),
+})
+export type StatusView = z.infer<typeof statusSchema>
+
+export const configEntrySchema = z.strictObject({
+  type: z.literal('setting'),
+  key: z.string(),
+  value: z.unknown(),
+  source: z.enum(['flag', 'environment', 'file', 'default']),
+  /** The flag, variable or file that set it. */
+  from: z.string(),
+})
+export type ConfigEntry = z.infer<typeof configEntrySchema>
+export const configResponseSchema = z.strictObject({ settings: z.array(configEntrySchema) })
+
+export const okSchema = z.strictObject({ type: z.literal('ok') })

@@ -1,0 +1,198 @@
+/**
+ * What this machine holds: the contract. Weights are plain files on disk, where the user put them or
+ * in our models folder; the store knows which bytes of which file are which chunk, and gives out
+ * nothing that it does not believe. Everything is named by the CID of a model's manifest or of a
+ * file's root.
+ *
+ * Methods without a Promise touch only SQLite and memory. StorageError on I/O failure, always naming
+ * the path.
+ */
+
+import type { Bitfield } from '../core/bitfield.ts'
+import type { CID } from '../core/cid.ts'
+import type { Range } from '../core/ranges.ts'
+import type { ChunkTable } from '../dag/chunk-table.ts'
+import type { VerifiedBlock } from '../dag/verify.ts'
+import type { Partial } from './partial.ts'
+
+export interface IoOptions {
+  readonly signal?: AbortSignal
+}
+
+/** How a file is recognised as unchanged without reading it. */
+export interface FileStamp {
+  readonly size: number
+  /** Nanoseconds since the epoch. */
+  readonly mtimeNs: bigint
+  readonly ino: bigint
+}
+
+/** A whole file whose digests were just computed, or proven chunk by chunk. */
+export interface NewFile {
+  /** Absolute. */
+  readonly place: string
+  readonly stamp: FileStamp
+  readonly sha256: Uint8Array
+  readonly root: CID
+  readonly table: ChunkTable
+}
+
+/** The change of what is held of one file; sent to peers as have updates. */
+export interface HeldChange {
+  readonly root: CID
+  readonly gained: readonly Range[]
+  readonly lost: readonly Range[]
+}
+
+/** What serving needs: the narrow side of the store that the network sees. */
+export interface BlockReader {
+  /** The manifest's bytes, when this node has them. */
+  manifestBlock(manifest: CID): Uint8Array | undefined
+  /** The chunk table of a file held whole or in part. */
+  chunkTable(root: CID): ChunkTable | undefined
+  /** Which chunks of the file can be served now; undefined when the root is unknown here. */
+  held(root: CID): Bitfield | undefined
+  /**
+   * The bytes of one chunk, from whichever place still has them. The file's stamp is checked on
+   * every read and its hash on the first read of each chunk per start. NotFoundError when not held;
+   * IntegrityError when the bytes changed, after withdrawing them.
+   */
+  readChunk(root: CID, index: number, options?: IoOptions): Promise<Uint8Array>
+  /** Calls back on every change of what is held, until the returned function is called. */
+  onHeldChange(listener: (change: HeldChange) => void): () => void
+}
+
+export type ModelOrigin = 'seeded' | 'pulled'
+
+/** One file of a model being added: where it lies, or will lie. */
+export interface ModelPlacement {
+  /** Its path in the manifest. */
+  readonly path: string
+  /** Absolute. */
+  readonly place: string
+}
+
+export interface NewModel {
+  readonly manifest: CID
+  /** The canonical bytes. */
+  readonly block: Uint8Array
+  readonly name: string | undefined
+  readonly origin: ModelOrigin
+  /** Absolute: the folder it was seeded from or is pulled to (a seeded single file: the file). */
+  readonly folder: string
+  readonly pinned: boolean
+  /** Whether chunks are served to others. */
+  readonly seeding: boolean
+  /** The files wanted here: all of the manifest's, or those --include and --exclude left. */
+  readonly files: readonly ModelPlacement[]
+}
+
+/** complete: all wanted files held. changed: some held file was modified, damaged or vanished. */
+export type ModelState = 'complete' | 'partial' | 'changed'
+
+export interface HeldModel {
+  readonly manifest: CID
+  readonly name: string | undefined
+  readonly origin: ModelOrigin
+  readonly folder: string
+  readonly pinned: boolean
+  readonly seeding: boolean
+  readonly state: ModelState
+  /** Wanted files and their bytes; smaller than the manifest's when some were left out. */
+  readonly files: number
+  readonly bytes: number
+  readonly bytesHeld: number
+  readonly addedAtMs: number
+}
+
+export type HeldFileState = 'held' | 'partial' | 'missing' | 'changed'
+
+export interface HeldFile {
+  readonly path: string
+  readonly place: string
+  readonly size: number
+  readonly sha256: Uint8Array
+  readonly root: CID
+  readonly state: HeldFileState
+  readonly chunks: number
+  readonly chunksHeld: number
+}
+
+/** Where the bytes of a chunk or of a whole file lie on this machine. */
+export interface Place {
+  readonly place: string
+  readonly offset: number
+  readonly length: number
+}
+
+export interface PartialSpec {
+  readonly root: CID
+  readonly sha256: Uint8Array
+  readonly table: ChunkTable
+  /** Absolute path that the finished file gets. */
+  readonly place: string
+  /** Absolute folder of the model: the partial file lies in its `.commonweight` folder. */
+  readonly folder: string
+}
+
+export interface Removed {
+  readonly filesDeleted: number
+  readonly bytesFreed: number
+  /** Places left alone because they are the user's own. */
+  readonly kept: readonly string[]
+}
+
+/** A pull that was running when the daemon stopped; `request` is whatever the caller stored. */
+export interface PendingPull {
+  readonly id: string
+  readonly request: string
+}
+
+export interface Store extends BlockReader, AsyncDisposable {
+  // Models.
+  addModel(model: NewModel): HeldModel
+  model(manifest: CID): HeldModel | undefined
+  models(): HeldModel[]
+  filesOf(manifest: CID): HeldFile[]
+  setPinned(manifest: CID, pinned: boolean): void
+  setName(manifest: CID, name: string): void
+  /** Forgets a model; files in our own models folder go when asked, the user's never. */
+  removeModel(manifest: CID, options: { deleteFiles: boolean }): Promise<Removed>
+  /** Deletes what no model needs any more: unpinned models in our folder, stray partials, index rows. */
+  gc(options: { dryRun: boolean }): Promise<Removed>
+  /** Stats every held file and marks what changed or came back; cheap enough for each `ls`. */
+  refresh(manifest?: CID, options?: IoOptions): Promise<void>
+
+  // Files.
+  /** One transaction for the batch. */
+  addFiles(files: readonly NewFile[]): void
+  /** What is known of a place, if its stamp still matches: saves re-hashing on a second import. */
+  fileAt(place: string, stamp: FileStamp): NewFile | undefined
+  /** Complete local files with these bytes, unchanged as far as a stat tells. */
+  findFile(sha256: Uint8Array): Promise<string[]>
+  /** Local places of one chunk, most trustworthy first. */
+  findChunk(digest: Uint8Array): Place[]
+  /** Marks chunks of the file at `place` as damaged: not held, not served, until verified or replaced. */
+  quarantine(place: string, chunks: readonly number[]): void
+  /** The chunks of the file at `place` were re-hashed and match: lifts quarantine and `changed`. */
+  confirm(place: string, stamp: FileStamp): void
+
+  // Downloads.
+  /** Throws StorageError unless `bytes` more fit in `folder`'s file system above the reserve. */
+  checkSpace(folder: string, bytes: number): Promise<void>
+  /** Opens or resumes the partial file of a root. ConflictError when the place is taken. */
+  openPartial(spec: PartialSpec): Promise<Partial>
+  /** Remembers a pull so that the next start resumes it. */
+  putPending(pull: PendingPull): void
+  deletePending(id: string): void
+  pending(): PendingPull[]
+
+  // Providing.
+  /** Everything that should be findable: manifests, file roots and whole-file SHA-256 of what is held and seeded. */
+  providedKeys(): Iterable<CID>
+
+  /** Models known to the durable state whose index was lost (damaged database): re-import them. */
+  lostModels(): { manifest: CID; name: string | undefined; pinned: boolean; folder: string }[]
+}
+
+export type { Partial, VerifiedBlock }

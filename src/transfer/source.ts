@@ -1,0 +1,82 @@
+/**
+ * What a download needs from the outside: sources of chunks, and a way to find them. Declared here
+ * and implemented in net/, so that transfer knows sources and never sockets.
+ *
+ * A source is not trusted: whatever it returns is bytes until dag/verify.ts has checked them.
+ */
+
+import type { CID } from '../core/cid.ts'
+import type { Range } from '../core/ranges.ts'
+
+/** Peer id, or URL: stable over reconnects, so that blame outlives a connection. */
+export type SourceId = string
+
+export interface SourceOptions {
+  readonly signal: AbortSignal
+}
+
+export interface ChunkRequest {
+  /** Root of the file. */
+  readonly root: CID
+  /** Position in the file's chunk table. */
+  readonly index: number
+  /** Bytes expected: 1 to chunkBytesMax. A source that sends another length is at fault. */
+  readonly length: number
+}
+
+/** A change of what a source holds of one file. Ranges are of chunk indexes. */
+export interface HaveUpdate {
+  readonly root: CID
+  readonly gained: readonly Range[]
+  readonly lost: readonly Range[]
+}
+
+export interface WatchedFile {
+  readonly root: CID
+  /** Chunks in the file; a claim past it is a protocol error. */
+  readonly chunks: number
+}
+
+/**
+ * One holder of chunks. Every method rejects with ProtocolError when the source breaks the rules,
+ * UnavailableError when it cannot answer (gone, or does not have it), or the signal's reason.
+ */
+export interface Source {
+  readonly id: SourceId
+  readonly kind: 'peer' | 'web-seed'
+  /** Aborted, with the reason, when the source is gone for good. */
+  readonly closed: AbortSignal
+  /** Asks to be told what it holds of these files, now and as that changes, until the signal aborts. */
+  watch(
+    files: readonly WatchedFile[],
+    onHave: (update: HaveUpdate) => void,
+    options: SourceOptions,
+  ): void
+  /** The bytes of a manifest; bounded by manifestBytesMax, unverified. */
+  fetchManifest(manifest: CID, options: SourceOptions): Promise<Uint8Array>
+  /** The chunk table of a file of `size` bytes; bounded by what that size can need, unverified. */
+  fetchTable(root: CID, size: number, options: SourceOptions): Promise<Uint8Array>
+  /** The bytes of one chunk, exactly `length`, unverified. Aborting tells the source to forget it. */
+  fetchChunk(request: ChunkRequest, options: SourceOptions): Promise<Uint8Array>
+  /** It broke the rules or sent bad bytes: end it for this session, and say why. */
+  ban(reason: Error): void
+}
+
+export interface FindOptions extends SourceOptions {
+  /** Multiaddrs worth dialling first: from a link or --peer. */
+  readonly peers: readonly string[]
+}
+
+export interface SourceFinder {
+  /**
+   * Sources that may hold any of these CIDs: connected peers, the given addresses, the LAN, the DHT,
+   * and what those peers know of others. Yields each source once as it is found and goes on looking,
+   * at growing intervals, until the signal aborts; a failure to reach one is logged, not thrown.
+   */
+  find(keys: readonly CID[], options: FindOptions): AsyncIterable<FoundSource>
+}
+
+/** What a finder reports: a source, or that one whole round of looking is over. */
+export type FoundSource =
+  | { readonly type: 'source'; readonly source: Source }
+  | { readonly type: 'round'; readonly round: number }

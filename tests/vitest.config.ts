@@ -1,0 +1,23 @@
+import { defineConfig } from 'vitest/config'
+
+const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
+const noBench = { benchmark: { include: [] } }
+
+export default defineConfig({
+  test: {
+    root: new URL('..', import.meta.url).pathname,
+    projects: [
+      { test: { name: 'unit', include: ['tests/unit/**/*.test.ts'], ...noBench } },
+      {
+        test: {
+          name: 'adversarial',
+          include: ['tests/adversarial/**/*.test.ts'],
+          ...noBench,
+          ...slow,
+        },
+      },
+      { test: { name: 'interop', include: ['tests/interop/**/*.test.ts'], ...noBench, ...slow } },
+      { test: { name: 'e2e', include: ['tests/e2e/**/*.test.ts'], ...noBench, ...slow } },
+    ],
+  },
+})
