@@ -1,0 +1,144 @@
+/** The demo's machines: real daemons in a scratch folder, driven through the command a user types. */
+
+import { execFile, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createInterface } from 'node:readline'
+import { join } from 'node:path'
+import { statusSchema } from '../../src/api/contract.ts'
+import { minute, second } from '../../src/core/units.ts'
+
+export type Line = Readonly<Record<string, unknown>> & { readonly type: string }
+
+export interface Outcome {
+  readonly code: number
+  readonly lines: readonly Line[]
+  /** The last line of --json output: the result, or the error. */
+  readonly last: Line
+  readonly stderr: string
+}
+
+export interface Machine extends AsyncDisposable {
+  readonly name: string
+  readonly home: string
+  readonly peerId: string
+  readonly address: string
+  /** Runs `cw ARGS --json` on this machine to its end. */
+  cw(...args: string[]): Promise<Outcome>
+  /** The same, calling back for each line as it comes. */
+  watch(args: readonly string[], onLine: (line: Line) => void): Promise<Outcome>
+  /** kill -9 of the daemon: no goodbye, no clean-up. */
+  kill(): Promise<void>
+  /** SIGTERM, and waits until it is gone. */
+  stop(): Promise<void>
+}
+
+export interface World {
+  readonly command: string
+  readonly folder: string
+}
+
+const environment = {
+  ...process.env,
+  // Loopback only, and no multicast; the demo's disk may be small.
+  COMMONWEIGHT_MDNS: 'false',
+  COMMONWEIGHT_STORAGE_RESERVE_BYTES: '0',
+  COMMONWEIGHT_STORAGE_RESERVE_FRACTION: '0',
+}
+
+/** Starts a daemon on loopback whose home is `folder/name`, and waits until it is ready. */
+export async function startMachine(
+  world: World,
+  name: string,
+  bootstrap: readonly string[],
+): Promise<Machine> {
+  const home = join(world.folder, name)
+  const args = ['--home', home, 'daemon', '--json', '--listen', '/ip4/127.0.0.1/tcp/0']
+  for (const address of bootstrap) args.push('--bootstrap', address)
+  const child = spawn(world.command, args, {
+    env: environment,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
+  const gone = once(child, 'exit')
+  let stderr = ''
+  child.stderr.on('data', (text: Buffer) => (stderr += text.toString()))
+  const ready = await Promise.race([readyLine(child.stdout), gone.then(() => undefined)])
+  if (ready === undefined) throw new Error(`the daemon of ${name} did not start:\n${stderr}`)
+
+  const watch: Machine['watch'] = (watched, onLine) => runCommand(world, home, watched, onLine)
+  const status = await watch(['status'], () => undefined)
+  const { pid } = statusSchema.parse(status.last)
+  const end = async (signal: NodeJS.Signals): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return
+    process.kill(pid, signal)
+    await gone
+  }
+  return {
+    name,
+    home,
+    peerId: String(ready['peerId']),
+    address: String((ready['addresses'] as string[])[0]),
+    cw: (...words) => watch(words, () => undefined),
+    watch,
+    kill: () => end('SIGKILL'),
+    stop: () => end('SIGTERM'),
+    [Symbol.asyncDispose]: () => end('SIGTERM').catch(() => undefined),
+  }
+}
+
+async function readyLine(output: NodeJS.ReadableStream): Promise<Line | undefined> {
+  for await (const text of createInterface({ input: output })) {
+    const line = JSON.parse(text) as Line
+    if (line.type === 'ready') return line
+  }
+  return undefined
+}
+
+async function runCommand(
+  world: World,
+  home: string,
+  args: readonly string[],
+  onLine: (line: Line) => void,
+): Promise<Outcome> {
+  const child = spawn(world.command, ['--home', home, '--json', ...args], {
+    env: environment,
+    stdio: ['ignore', 'pipe', 'pipe'],
+    timeout: 2 * minute,
+  })
+  let stderr = ''
+  child.stderr.on('data', (text: Buffer) => (stderr += text.toString()))
+  const closed = once(child, 'close')
+  const lines: Line[] = []
+  for await (const text of createInterface({ input: child.stdout })) {
+    const line = JSON.parse(text) as Line
+    lines.push(line)
+    onLine(line)
+  }
+  const [code] = (await closed) as [number | null]
+  const last = lines.at(-1)
+  if (last === undefined) throw new Error(`cw ${args.join(' ')} said nothing:\n${stderr}`)
+  return { code: code ?? 1, lines, last, stderr }
+}
+
+/** SHA-256 by a program that is not ours: openssl, or coreutils where there is none. */
+export async function witnessSha256(path: string): Promise<string> {
+  const tools: [string, string[]][] = [
+    ['openssl', ['dgst', '-sha256', '-r', path]],
+    ['sha256sum', [path]],
+    ['shasum', ['-a', '256', path]],
+  ]
+  for (const [tool, args] of tools) {
+    const output = await outputOf(tool, args)
+    if (output !== undefined) return output.slice(0, 64)
+  }
+  throw new Error('no openssl, sha256sum or shasum here to witness the digests')
+}
+
+function outputOf(tool: string, args: readonly string[]): Promise<string | undefined> {
+  return new Promise((resolve, reject) => {
+    execFile(tool, args, { timeout: 30 * second }, (error, stdout) => {
+      if (error === null) resolve(stdout)
+      else if (error.code === 'ENOENT') resolve(undefined)
+      else reject(new Error(`${tool} failed`, { cause: error }))
+    })
+  })
+}
