@@ -21,6 +21,28 @@ import type {
   VerifiedEvent,
   VerifyRequest,
 } from './api/contract.ts'
+import type { HomePaths } from './api/home.ts'
+import type { Clock } from './core/clock.ts'
+import type { Logger } from './core/log.ts'
+import type { NetOptions } from './net/net.ts'
+
+export interface NodeDeps {
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+export interface NodeOptions {
+  /** Our own version, shown to peers. */
+  readonly version: string
+  /** From homePaths of api/home.ts; the home exists, is private and is locked by the caller. */
+  readonly paths: HomePaths
+  readonly net: Omit<NetOptions, 'agent'>
+  readonly storage: {
+    /** Bytes a download leaves free: the larger of the two, of the target's file system. */
+    readonly reserveBytes: number
+    readonly reserveFraction: number
+  }
+}
 
 export interface OperationOptions {
   readonly signal: AbortSignal

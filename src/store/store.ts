@@ -10,6 +10,7 @@
 
 import type { Bitfield } from '../core/bitfield.ts'
 import type { CID } from '../core/cid.ts'
+import type { FileStamp } from '../core/file-stamp.ts'
 import type { Range } from '../core/ranges.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import type { VerifiedBlock } from '../dag/verify.ts'
@@ -17,14 +18,6 @@ import type { Partial } from './partial.ts'
 
 export interface IoOptions {
   readonly signal?: AbortSignal
-}
-
-/** How a file is recognised as unchanged without reading it. */
-export interface FileStamp {
-  readonly size: number
-  /** Nanoseconds since the epoch. */
-  readonly mtimeNs: bigint
-  readonly ino: bigint
 }
 
 /** A whole file whose digests were just computed, or proven chunk by chunk. */
