@@ -8,9 +8,7 @@ import type {
   LinkView,
   ModelResponse,
   ModelView,
-  NoticeEvent,
   PeerView,
-  ProgressEvent,
   ProviderView,
   PulledEvent,
   PullRequest,
@@ -24,7 +22,22 @@ import type {
 import type { HomePaths } from './api/home.ts'
 import type { Clock } from './core/clock.ts'
 import type { Logger } from './core/log.ts'
-import type { NetOptions } from './net/net.ts'
+import { type HashPool, openHashPool } from './ingest/hash-file.ts'
+import { type Net, openNet, type NetOptions } from './net/net.ts'
+import { linkTo } from './ops/link.ts'
+import { findModel } from './ops/models.ts'
+import { findProviders, peerView } from './ops/network.ts'
+import type { OperationOptions } from './ops/operation.ts'
+import { pendingPulls, rememberPull } from './ops/pending.ts'
+import { pull, type PullDeps } from './ops/pull.ts'
+import { seed } from './ops/seed.ts'
+import { verify } from './ops/verify.ts'
+import { fileView, modelView, removedView } from './ops/views.ts'
+import { watchFiles } from './ops/watch-files.ts'
+import { openWork, type Work } from './ops/work.ts'
+import { openStore } from './store/disk-store.ts'
+
+export type { OperationOptions } from './ops/operation.ts'
 
 export interface NodeDeps {
   readonly clock: Clock
@@ -42,12 +55,6 @@ export interface NodeOptions {
     readonly reserveBytes: number
     readonly reserveFraction: number
   }
-}
-
-export interface OperationOptions {
-  readonly signal: AbortSignal
-  /** Called a few times a second at most. */
-  readonly onEvent: (event: ProgressEvent | NoticeEvent) => void
 }
 
 export type NodeStatus = Omit<
@@ -73,4 +80,149 @@ export interface Node extends AsyncDisposable {
   verify(request: VerifyRequest, options: OperationOptions): Promise<VerifiedEvent>
   /** Pulls that were running when the node last stopped, to be started again. */
   pendingPulls(): PullRequest[]
+}
+
+/** Opens the parts in the order they need each other; closing runs it backwards. */
+export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<Node> {
+  await using parts = new AsyncDisposableStack()
+  const { clock, log } = deps
+  const { paths, storage } = options
+  const pool = parts.use(openHashPool())
+  const store = parts.use(
+    await openStore(
+      { clock, log, wholeSha256: (place, signal) => pool.sha256(place, signal && { signal }) },
+      { index: paths.index, state: paths.state, models: paths.models, ...storage },
+    ),
+  )
+  const net = parts.use(
+    await openNet(
+      { reader: store, providedKeys: () => store.providedKeys(), clock, log },
+      { ...options.net, agent: `commonweight/${options.version}` },
+      { key: paths.key, database: paths.network },
+    ),
+  )
+  const work = parts.use(openWork())
+  const services: Services = {
+    store,
+    net,
+    finder: net.finder,
+    pool,
+    work,
+    clock,
+    log,
+    modelsFolder: paths.models,
+    random: Math.random,
+  }
+  void work.run(signal => watchFiles(services, signal))
+  return nodeOver(services, parts.move())
+}
+
+interface Services extends PullDeps {
+  readonly net: Net
+  readonly pool: HashPool
+  readonly work: Work
+}
+
+function nodeOver(services: Services, parts: AsyncDisposable): Node {
+  return {
+    ...networkOf(services),
+    ...modelsOf(services),
+    ...operationsOf(services),
+    [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
+  }
+}
+
+type NetworkSide = Pick<Node, 'addresses' | 'connect' | 'peerId' | 'peers' | 'providers' | 'status'>
+
+function networkOf({ store, net }: Services): NetworkSide {
+  return {
+    peerId: net.peerId,
+    addresses: () => net.addresses(),
+    peers: () => net.peers().map(peerView),
+    async connect(address, signal) {
+      return { type: 'connected', ...(await net.connect(address, signal)) }
+    },
+    providers: (ref, signal) => findProviders({ store, net }, ref, signal),
+    status() {
+      const models = store.models()
+      const { keys, due, lastAtMs } = net.announcing()
+      return {
+        peerId: net.peerId,
+        addresses: net.addresses(),
+        models: models.length,
+        bytesHeld: models.reduce((sum, { bytesHeld }) => sum + bytesHeld, 0),
+        connections: net.peers().length,
+        dht: net.dht(),
+        announcing: { keys, due, lastAtMs: lastAtMs ?? null },
+      }
+    },
+  }
+}
+
+type ModelsSide = Pick<Node, 'gc' | 'link' | 'models' | 'pin' | 'remove' | 'show'>
+
+function modelsOf({ store, net }: Services): ModelsSide {
+  return {
+    async models(signal) {
+      await store.refresh(undefined, { signal })
+      return store.models().map(modelView)
+    },
+    async show(ref, signal) {
+      const { manifest } = findModel(store, ref)
+      await store.refresh(manifest, { signal })
+      return {
+        model: modelView(findModel(store, ref)),
+        files: store.filesOf(manifest).map(fileView),
+      }
+    },
+    link(ref) {
+      const model = findModel(store, ref)
+      const { manifest, name } = model
+      return {
+        type: 'link',
+        link: linkTo(net, model),
+        manifest: manifest.toString(),
+        name: name ?? null,
+      }
+    },
+    pin(ref, pinned) {
+      store.setPinned(findModel(store, ref).manifest, pinned)
+      return modelView(findModel(store, ref))
+    },
+    async remove(ref, { files }) {
+      const { manifest } = findModel(store, ref)
+      const removed = await store.removeModel(manifest, { deleteFiles: files })
+      net.providedChanged()
+      return removedView(manifest, removed)
+    },
+    async gc({ dryRun }) {
+      const removed = await store.gc({ dryRun })
+      if (!dryRun) net.providedChanged()
+      return removedView(undefined, removed)
+    },
+  }
+}
+
+type OperationsSide = Pick<Node, 'pendingPulls' | 'pull' | 'seed' | 'verify'>
+
+function operationsOf(services: Services): OperationsSide {
+  const { store, work } = services
+  return {
+    seed: (request, options) =>
+      work.run(signal => seed(services, request, { ...options, signal }), options.signal),
+    pull: (request, options) =>
+      work.run(
+        signal =>
+          rememberPull(
+            store,
+            request,
+            () => pull(services, request, { ...options, signal }),
+            () => work.closing.aborted,
+          ),
+        options.signal,
+      ),
+    verify: (request, options) =>
+      work.run(signal => verify(services, request, { ...options, signal }), options.signal),
+    pendingPulls: () => pendingPulls(store),
+  }
 }

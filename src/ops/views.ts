@@ -1,8 +1,9 @@
 /** What the store holds, as the control API shows it. */
 
-import type { FileView, ModelView } from '../api/contract.ts'
+import type { FileView, ModelView, RemovedView } from '../api/contract.ts'
 import { toHex } from '../core/bytes.ts'
-import type { HeldFile, HeldModel } from '../store/store.ts'
+import type { CID } from '../core/cid.ts'
+import type { HeldFile, HeldModel, Removed } from '../store/store.ts'
 
 export function modelView(model: HeldModel): ModelView {
   const { bytes, bytesHeld } = model
@@ -36,5 +37,16 @@ export function fileView(file: HeldFile): FileView {
     state: file.state,
     chunks: file.chunks,
     chunksHeld: file.chunksHeld,
+  }
+}
+
+export function removedView(manifest: CID | undefined, removed: Removed): RemovedView {
+  const { filesDeleted, bytesFreed, kept } = removed
+  return {
+    type: 'removed',
+    manifest: manifest?.toString() ?? null,
+    filesDeleted,
+    bytesFreed,
+    kept: [...kept],
   }
 }

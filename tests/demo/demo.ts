@@ -22,7 +22,7 @@ import {
 import { formatBytes, formatDuration, formatRate } from '../../src/core/units.ts'
 import { type DemoModel, provideModel } from './model.ts'
 import { generate } from './tiny-model.ts'
-import { type Machine, startMachine, witnessSha256, type World } from './world.ts'
+import { type Machine, startMachine, witnessSha256, type World } from '../support/machine.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 

@@ -1,4 +1,4 @@
-/** The demo's machines: real daemons in a scratch folder, driven through the command a user types. */
+/** Machines for the demo, the end-to-end tests and the benchmarks: real daemons in a scratch folder, driven by the command a user types. */
 
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
@@ -22,6 +22,10 @@ export interface Machine extends AsyncDisposable {
   readonly home: string
   readonly peerId: string
   readonly address: string
+  /** Of the daemon. */
+  readonly pid: number
+  /** From the start of the command to its ready line. */
+  readonly readyAfterMs: number
   /** Runs `cw ARGS --json` on this machine to its end. */
   cw(...args: string[]): Promise<Outcome>
   /** The same, calling back for each line as it comes. */
@@ -54,6 +58,7 @@ export async function startMachine(
   const home = join(world.folder, name)
   const args = ['--home', home, 'daemon', '--json', '--listen', '/ip4/127.0.0.1/tcp/0']
   for (const address of bootstrap) args.push('--bootstrap', address)
+  const startedMs = performance.now()
   const child = spawn(world.command, args, {
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -62,6 +67,7 @@ export async function startMachine(
   let stderr = ''
   child.stderr.on('data', (text: Buffer) => (stderr += text.toString()))
   const ready = await Promise.race([readyLine(child.stdout), gone.then(() => undefined)])
+  const readyAfterMs = performance.now() - startedMs
   if (ready === undefined) throw new Error(`the daemon of ${name} did not start:\n${stderr}`)
 
   const watch: Machine['watch'] = (watched, onLine) => runCommand(world, home, watched, onLine)
@@ -75,6 +81,8 @@ export async function startMachine(
   return {
     name,
     home,
+    pid,
+    readyAfterMs,
     peerId: String(ready['peerId']),
     address: String((ready['addresses'] as string[])[0]),
     cw: (...words) => watch(words, () => undefined),

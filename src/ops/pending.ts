@@ -1,0 +1,48 @@
+/** Pulls that outlive the process: remembered when they start, forgotten when they are over. */
+
+import { createHash } from 'node:crypto'
+import { pullRequestSchema, type PullRequest } from '../api/contract.ts'
+import { isAbort } from '../core/errors.ts'
+import type { Store } from '../store/store.ts'
+
+export type PendingStore = Pick<Store, 'deletePending' | 'pending' | 'putPending'>
+
+/**
+ * Runs a pull under a note in the durable state. The note stays when the node is closing, so that the next
+ * start goes on; a pull that succeeded, failed or was cancelled by its user is over.
+ */
+export async function rememberPull<T>(
+  store: PendingStore,
+  request: PullRequest,
+  pull: () => Promise<T>,
+  isClosing: () => boolean,
+): Promise<T> {
+  const id = createHash('sha256').update(JSON.stringify(request)).digest('hex').slice(0, 32)
+  store.putPending({ id, request: JSON.stringify(request) })
+  try {
+    const result = await pull()
+    store.deletePending(id)
+    return result
+  } catch (error) {
+    if (!(isAbort(error) && isClosing())) store.deletePending(id)
+    throw error
+  }
+}
+
+/** Those left over from the last run; one that a newer version wrote and we cannot read is dropped. */
+export function pendingPulls(store: PendingStore): PullRequest[] {
+  return store.pending().flatMap(({ id, request }) => {
+    const parsed = pullRequestSchema.safeParse(parseJson(request))
+    if (parsed.success) return [parsed.data]
+    store.deletePending(id)
+    return []
+  })
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
+  }
+}

@@ -1,0 +1,187 @@
+/**
+ * Pull: a REF becomes verified files on this disk, fetched from whoever has them, and a model that is
+ * kept and served. What is found out on the way is remembered, so that kill -9 costs seconds.
+ */
+
+import { stat } from 'node:fs/promises'
+import type { PulledEvent, PullRequest } from '../api/contract.ts'
+import { type CID, rawCid } from '../core/cid.ts'
+import { StorageError } from '../core/errors.ts'
+import { stampOf } from '../core/file-stamp.ts'
+import type { Logger } from '../core/log.ts'
+import { minute, second } from '../core/units.ts'
+import { encodeManifest, makeManifest, manifestCid } from '../manifest/manifest.ts'
+import type { Net } from '../net/net.ts'
+import type { NewFile, Store } from '../store/store.ts'
+import {
+  download,
+  type DownloadDeps,
+  type DownloadOptions,
+  type DownloadResult,
+  type WantedFile,
+} from '../transfer/download.ts'
+import { fetchFileTable } from '../transfer/fetch-table.ts'
+import { fetchManifest } from '../transfer/fetch-manifest.ts'
+import { openMeter } from './meter.ts'
+import type { OperationOptions } from './operation.ts'
+import { chooseTarget, type Target } from './pull-target.ts'
+import { parseRef, type Ref } from './ref.ts'
+import { findModel } from './models.ts'
+import { selectFiles } from './select.ts'
+
+export interface PullDeps extends DownloadDeps {
+  readonly store: Store
+  readonly net: Pick<Net, 'providedChanged'>
+  readonly log: Logger
+  /** Where pulls without a folder of their own go. */
+  readonly modelsFolder: string
+}
+
+/** How long to look for something that nobody known has. */
+const findPatienceMs = 30 * second
+/** How long a download waits when those who served it are gone: a restart of a daemon, not a holiday. */
+const stallPatienceMs = 5 * minute
+
+type FileRef = Extract<Ref, { kind: 'file' | 'sha256' }>
+type ModelRef = Extract<Ref, { kind: 'manifest' }>
+
+export async function pull(
+  deps: PullDeps,
+  request: PullRequest,
+  options: OperationOptions,
+): Promise<PulledEvent> {
+  const startedMs = deps.clock.monotonic()
+  const ref = resolveName(deps.store, parseRef(request.ref))
+  const run =
+    ref.kind === 'manifest'
+      ? await pullModel(deps, ref, { request, options })
+      : await pullFile(deps, ref, { request, options })
+  deps.net.providedChanged()
+  const { manifest, target, files, result } = run
+  deps.log.info('pulled', { manifest: manifest.toString(), bytesFetched: result.bytesFetched })
+  return {
+    type: 'pulled',
+    manifest: manifest.toString(),
+    path: target.folder,
+    files: files.length,
+    bytes: files.reduce((sum, { size }) => sum + size, 0),
+    bytesFetched: result.bytesFetched,
+    bytesReused: result.bytesReused,
+    seconds: (deps.clock.monotonic() - startedMs) / second,
+    sources: result.sources.map(({ id, bytes }) => ({ peerId: id, bytes })),
+  }
+}
+
+interface Asked {
+  readonly request: PullRequest
+  readonly options: OperationOptions
+}
+
+interface Run {
+  readonly manifest: CID
+  readonly target: Target
+  readonly files: readonly { readonly size: number }[]
+  readonly result: DownloadResult
+}
+
+/** A name is one of a model held here: pulling it completes it. */
+function resolveName(store: Store, ref: Ref): ModelRef | FileRef {
+  if (ref.kind !== 'name') return ref
+  const { manifest, name } = findModel(store, ref.name)
+  return { kind: 'manifest', manifest, peers: [], name }
+}
+
+async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<Run> {
+  const { store } = deps
+  const { request } = asked
+  const { manifest: cid, name } = ref
+  const peers = [...request.peers, ...ref.peers]
+  const fetched = await fetchManifest(
+    deps,
+    cid,
+    downloadOptions(deps, asked, peers, findPatienceMs),
+  )
+  const chosen = selectFiles(fetched.manifest.files, request)
+  const target = await chooseTarget(deps, { manifest: cid, name, to: request.to })
+  const files = chosen.map(file => ({ ...file, place: target.placeOf(file.path) }))
+  if (!target.isCopy) {
+    store.addModel({
+      manifest: cid,
+      block: fetched.block,
+      name,
+      origin: 'pulled',
+      folder: target.folder,
+      pinned: request.seed,
+      seeding: request.seed,
+      files: files.map(({ path, place }) => ({ path, place })),
+    })
+    // What of it is here already can be found and served while the rest is fetched.
+    deps.net.providedChanged()
+  }
+  const keys = [cid, ...files.map(({ root }) => root)]
+  const result = await download(
+    deps,
+    { keys, folder: target.folder, files },
+    downloadOptions(deps, asked, peers, stallPatienceMs),
+  )
+  return { manifest: cid, target, files, result }
+}
+
+/** One file by its root or SHA-256: it becomes a model of its own, named by what was asked for. */
+async function pullFile(deps: PullDeps, ref: FileRef, asked: Asked): Promise<Run> {
+  const { store } = deps
+  const { request } = asked
+  const key = ref.kind === 'file' ? ref.root : rawCid(ref.digest)
+  const finding = downloadOptions(deps, asked, request.peers, findPatienceMs)
+  const { root, table } = await fetchFileTable(deps, key, finding)
+  const path = request.ref.replace(':', '-').toLowerCase()
+  const target = await chooseTarget(deps, { manifest: key, name: undefined, to: request.to })
+  const wanted: WantedFile = {
+    path,
+    size: table.size,
+    sha256: ref.kind === 'sha256' ? ref.digest : undefined,
+    root,
+    place: target.placeOf(path),
+  }
+  const result = await download(
+    deps,
+    { keys: [key, root], folder: target.folder, files: [wanted] },
+    downloadOptions(deps, asked, request.peers, stallPatienceMs),
+  )
+  const { sha256 } = await fileAt(store, wanted.place)
+  const block = encodeManifest(makeManifest([{ path, size: table.size, sha256, root }]))
+  const manifest = manifestCid(block)
+  store.addModel({
+    manifest,
+    block,
+    name: undefined,
+    origin: 'pulled',
+    folder: target.folder,
+    pinned: request.seed,
+    seeding: request.seed,
+    files: [{ path, place: wanted.place }],
+  })
+  return { manifest, target, files: [wanted], result }
+}
+
+async function fileAt(store: Store, place: string): Promise<NewFile> {
+  const file = store.fileAt(place, stampOf(await stat(place, { bigint: true })))
+  if (file === undefined) throw new StorageError(`${place} changed right after it was fetched`)
+  return file
+}
+
+function downloadOptions(
+  deps: PullDeps,
+  { request, options }: Asked,
+  peers: readonly string[],
+  patienceMs: number,
+): DownloadOptions {
+  const meter = openMeter(deps.clock, options.onEvent)
+  return {
+    signal: options.signal,
+    peers,
+    patienceMs: request.findTimeoutMs ?? patienceMs,
+    onProgress: ({ sources, ...progress }) => meter.report({ ...progress, peers: sources }),
+    onNotice: (level, message) => options.onEvent({ type: 'notice', level, message }),
+  }
+}

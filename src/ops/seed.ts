@@ -1,0 +1,83 @@
+/** Seed: files where they lie become a model that is pinned, announced and served. Nothing is copied. */
+
+import { dirname, sep } from 'node:path'
+import type { SeededEvent, SeedRequest } from '../api/contract.ts'
+import type { Clock } from '../core/clock.ts'
+import type { Logger } from '../core/log.ts'
+import { findFiles } from '../ingest/folder.ts'
+import type { HashPool } from '../ingest/hash-file.ts'
+import { importFiles } from '../ingest/import-files.ts'
+import type { Net } from '../net/net.ts'
+import type { Store } from '../store/store.ts'
+import { linkTo } from './link.ts'
+import { openMeter } from './meter.ts'
+import type { OperationOptions } from './operation.ts'
+import { parseName } from './ref.ts'
+
+export interface SeedDeps {
+  readonly store: Pick<Store, 'addFiles' | 'addModel' | 'fileAt'>
+  readonly net: Pick<Net, 'addresses' | 'providedChanged'>
+  readonly pool: HashPool
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+export async function seed(
+  deps: SeedDeps,
+  request: SeedRequest,
+  options: OperationOptions,
+): Promise<SeededEvent> {
+  const { store, net, pool, clock, log } = deps
+  const { signal } = options
+  const name = request.name === undefined ? undefined : parseName(request.name)
+  const meter = openMeter(clock, options.onEvent)
+
+  const found = await findFiles(request.paths, { signal })
+  const imported = await importFiles(
+    { pool, known: (place, stamp) => store.fileAt(place, stamp) },
+    found,
+    { signal, onProgress: progress => meter.report({ phase: 'hashing', peers: 0, ...progress }) },
+  )
+
+  store.addFiles(imported.files.map(({ file }) => file))
+  const model = store.addModel({
+    manifest: imported.cid,
+    block: imported.block,
+    name,
+    origin: 'seeded',
+    folder: folderOf(request.paths),
+    pinned: true,
+    seeding: true,
+    files: imported.files.map(({ path, file }) => ({ path, place: file.place })),
+  })
+  net.providedChanged()
+  log.info('model seeded', { manifest: imported.cid.toString(), name, bytes: imported.bytes })
+  return {
+    type: 'seeded',
+    manifest: imported.cid.toString(),
+    name: model.name ?? null,
+    files: imported.files.length,
+    bytes: imported.bytes,
+    link: linkTo(net, model),
+  }
+}
+
+/** The folder (or single file) given, or the deepest folder that holds all that was given. */
+function folderOf(paths: readonly string[]): string {
+  const [first = '', ...others] = paths
+  let common = first
+  for (const other of others) {
+    while (
+      other !== common &&
+      !other.startsWith(withSeparator(common)) &&
+      common !== dirname(common)
+    ) {
+      common = dirname(common)
+    }
+  }
+  return common
+}
+
+function withSeparator(folder: string): string {
+  return folder.endsWith(sep) ? folder : `${folder}${sep}`
+}

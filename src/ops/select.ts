@@ -1,0 +1,28 @@
+/** Which files of a manifest are wanted: --include and --exclude, as globs over manifest paths. */
+
+import picomatch from 'picomatch'
+import { InvalidInputError } from '../core/errors.ts'
+import type { ManifestFile } from '../manifest/manifest.ts'
+
+export interface Selection {
+  readonly include: readonly string[]
+  readonly exclude: readonly string[]
+}
+
+/** A glob without a slash matches the file name anywhere, as people expect of `*.safetensors`. */
+const globOptions = { dot: true, basename: true } as const
+
+/** Throws InvalidInputError when nothing is left. */
+export function selectFiles(files: readonly ManifestFile[], globs: Selection): ManifestFile[] {
+  const { include, exclude } = globs
+  const isIncluded = include.length === 0 ? () => true : picomatch([...include], globOptions)
+  const isExcluded = exclude.length === 0 ? () => false : picomatch([...exclude], globOptions)
+  const wanted = files.filter(({ path }) => isIncluded(path) && !isExcluded(path))
+  if (wanted.length === 0) {
+    const some = files.slice(0, 5).map(({ path }) => path)
+    throw new InvalidInputError('no file of the model matches --include and --exclude', {
+      hint: `the model has ${files.length} files: ${some.join(', ')}${files.length > 5 ? ' …' : ''}`,
+    })
+  }
+  return wanted
+}
