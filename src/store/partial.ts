@@ -8,11 +8,19 @@ import type { VerifiedBlock } from '../dag/verify.ts'
 import type { NewFile } from './store.ts'
 
 export interface Partial extends AsyncDisposable {
-  /** Chunks on disk and believed, including those found at open. */
+  /** Chunks on disk and believed, including those found at open; changes as chunks are written. */
   readonly held: Bitfield
-  /** Writes one checked chunk; at most one write in flight per file, later ones queue. */
+  /**
+   * Writes one checked chunk; at most one write in flight per file, later ones queue. StorageError
+   * when the disk is full: what is held stays, and later writes may succeed. After a failed sync
+   * every write fails until the partial is opened again.
+   */
   write(index: number, block: VerifiedBlock): Promise<void>
-  /** Once `held` is full: makes it durable, moves it to its place, indexes it. */
+  /**
+   * Once `held` is full: makes it durable, checks the whole SHA-256, moves it to its place, indexes
+   * it. IntegrityError when the manifest's SHA-256 is not that of its root; ConflictError, and
+   * nothing overwritten, when another file took the place meanwhile.
+   */
   publish(): Promise<NewFile>
   /** Flushes and closes; the file and its bitmap stay for the next time. */
   [Symbol.asyncDispose](): Promise<void>

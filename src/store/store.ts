@@ -37,21 +37,25 @@ export interface HeldChange {
   readonly lost: readonly Range[]
 }
 
-/** What serving needs: the narrow side of the store that the network sees. */
+/**
+ * What serving needs: the narrow side of the store that the network sees. A file is named by its root
+ * or, once a whole copy has proven it, by the raw CID of its SHA-256.
+ */
 export interface BlockReader {
-  /** The manifest's bytes, when this node has them. */
+  /** The manifest's bytes, when this node has them, served or not. */
   manifestBlock(manifest: CID): Uint8Array | undefined
-  /** The chunk table of a file held whole or in part. */
+  /** The chunk table of a file held whole or in part, served or not. */
   chunkTable(root: CID): ChunkTable | undefined
-  /** Which chunks of the file can be served now; undefined when the root is unknown here. */
+  /** Which chunks of the file can be served now, a copy; undefined when no seeded model has the file. */
   held(root: CID): Bitfield | undefined
   /**
    * The bytes of one chunk, from whichever place still has them. The file's stamp is checked on
-   * every read and its hash on the first read of each chunk per start. NotFoundError when not held;
-   * IntegrityError when the bytes changed, after withdrawing them.
+   * every read and its hash on the first read of each chunk per start. Each caller gets a buffer of
+   * its own. NotFoundError when not held or not served; IntegrityError when the bytes changed, after
+   * withdrawing them.
    */
   readChunk(root: CID, index: number, options?: IoOptions): Promise<Uint8Array>
-  /** Calls back on every change of what is held, until the returned function is called. */
+  /** Calls back on every change of what is held and served, by root, until the returned function is called. */
   onHeldChange(listener: (change: HeldChange) => void): () => void
 }
 
@@ -63,6 +67,10 @@ export interface ModelPlacement {
   readonly path: string
   /** Absolute. */
   readonly place: string
+  /** As the manifest says: the store does not read manifests, and a missing file has no other record. */
+  readonly size: number
+  readonly sha256: Uint8Array
+  readonly root: CID
 }
 
 export interface NewModel {
@@ -107,6 +115,7 @@ export interface HeldFile {
   readonly sha256: Uint8Array
   readonly root: CID
   readonly state: HeldFileState
+  /** 0 until its chunk table is known. */
   readonly chunks: number
   readonly chunksHeld: number
 }
@@ -143,6 +152,10 @@ export interface PendingPull {
 
 export interface Store extends BlockReader, AsyncDisposable {
   // Models.
+  /**
+   * Adds a model or replaces what was known of it; into the same folder, the wanted files add up. A
+   * name belongs to the model that got it last: another one that had it goes on without a name.
+   */
   addModel(model: NewModel): HeldModel
   model(manifest: CID): HeldModel | undefined
   models(): HeldModel[]
@@ -167,13 +180,21 @@ export interface Store extends BlockReader, AsyncDisposable {
   findChunk(digest: Uint8Array): Place[]
   /** Marks chunks of the file at `place` as damaged: not held, not served, until verified or replaced. */
   quarantine(place: string, chunks: readonly number[]): void
-  /** The chunks of the file at `place` were re-hashed and match: lifts quarantine and `changed`. */
-  confirm(place: string, stamp: FileStamp): void
+  /**
+   * The file at `place` was re-hashed whole under this stamp and matches, but for the chunks in
+   * `damaged`: lifts quarantine and `changed`, then sets those aside.
+   */
+  confirm(place: string, stamp: FileStamp, damaged?: readonly number[]): void
 
   // Downloads.
   /** Throws StorageError unless `bytes` more fit in `folder`'s file system above the reserve. */
   checkSpace(folder: string, bytes: number): Promise<void>
-  /** Opens or resumes the partial file of a root. ConflictError when the place is taken. */
+  /**
+   * Opens or resumes the partial file for a place. A file that lies there already with the right
+   * bytes is taken as it is: `held` is full and nothing is left but to publish. ConflictError when
+   * other bytes lie there or the partial is open: its identity is the place, so one root may be
+   * fetched to two places at once.
+   */
   openPartial(spec: PartialSpec): Promise<Partial>
   /** Remembers a pull so that the next start resumes it. */
   putPending(pull: PendingPull): void
@@ -184,7 +205,7 @@ export interface Store extends BlockReader, AsyncDisposable {
   /** Everything that should be findable: manifests, file roots and whole-file SHA-256 of what is held and seeded. */
   providedKeys(): Iterable<CID>
 
-  /** Models known to the durable state whose index was lost (damaged database): re-import them. */
+  /** Models known to the durable state whose index was lost (damaged database): re-import, then addModel. */
   lostModels(): { manifest: CID; name: string | undefined; pinned: boolean; folder: string }[]
 }
 
