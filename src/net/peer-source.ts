@@ -1,0 +1,67 @@
+/**
+ * Source of chunks: a peer, by its channel. Bounds what the peer may answer by what was asked;
+ * whether the bytes are right is for dag/verify.ts to say.
+ */
+
+import type { CID } from '../core/cid.ts'
+import { KiB } from '../core/units.ts'
+import { chunkBytesMax, recordBytes } from '../dag/chunk-table.ts'
+import { manifestBytesMax } from '../manifest/manifest.ts'
+import type { Source } from '../transfer/source.ts'
+import { frameTypes } from '../wire/frames.ts'
+import { encodeChunkAsk, tableBytesMax } from '../wire/messages.ts'
+import { keyOf } from './have-feed.ts'
+import type { SwarmChannel } from './swarm-channel.ts'
+
+/** cw-chunk-1 merges tensors smaller than this, so that two chunks in a row have at least this. */
+const smallBytes = 256 * KiB
+/**
+ * Bytes of the largest chunk table that a file of this size can have: a tensor of 256 KiB or more
+ * ends a run of smaller ones, so each 256 KiB begin at most two chunks; one more for either end.
+ */
+export function tableBytesFor(size: number | undefined): number {
+  if (size === undefined) return tableBytesMax
+  const chunks = Math.min(size, 2 * Math.ceil(size / smallBytes) + 2)
+  return Math.min(tableBytesMax, chunks * recordBytes)
+}
+
+/** Of a channel whose hello is done. */
+export function openPeerSource(channel: SwarmChannel, onBan: (reason: Error) => void): Source {
+  const { hello } = channel
+  return {
+    ...(hello === undefined ? {} : { requestsMax: hello.requestsInFlightMax }),
+    id: channel.peer,
+    kind: 'peer',
+    closed: channel.closed,
+    watch(files, onHave, { signal }) {
+      channel.watch(files, onHave, signal)
+    },
+    async fetchManifest(manifest, { signal }) {
+      const bytes = await channel.request({
+        type: frameTypes.getManifest,
+        payload: manifest.bytes,
+        answer: { shape: 'upTo', bytes: manifestBytesMax },
+        signal,
+      })
+      channel.gaveManifest(keyOf(manifest))
+      return bytes
+    },
+    fetchTable(key: CID, size: number | undefined, { signal }) {
+      return channel.request({
+        type: frameTypes.getTable,
+        payload: key.bytes,
+        answer: { shape: 'upTo', bytes: tableBytesFor(size) },
+        signal,
+      })
+    },
+    fetchChunk({ root, index, length }, { signal }) {
+      return channel.request({
+        type: frameTypes.getChunk,
+        payload: encodeChunkAsk({ root, index }),
+        answer: { shape: 'exact', bytes: Math.min(length, chunkBytesMax) },
+        signal,
+      })
+    },
+    ban: onBan,
+  }
+}
