@@ -1,0 +1,95 @@
+/** What can be wrong with a file on disk, in the words a person needs; and its way across threads. */
+
+import {
+  CommonweightError,
+  ConflictError,
+  type ErrorCode,
+  type ErrorDetails,
+  InvalidInputError,
+  LimitError,
+  messageOf,
+  StorageError,
+  systemCode,
+} from '../core/errors.ts'
+
+/** A path as it can be shown on one line: control characters escaped. */
+export function shown(path: string): string {
+  const quoted = JSON.stringify(path)
+  return quoted.slice(1, -1) === path ? path : quoted
+}
+
+export function changedError(place: string): ConflictError {
+  return new ConflictError(`${shown(place)} changed while it was being read`, {
+    hint: 'wait until nothing writes to it, then try again',
+  })
+}
+
+const hints: Readonly<Record<string, string>> = {
+  ENOENT: 'it was moved or deleted meanwhile: try again',
+  EACCES: 'give this user the right to read it',
+  EPERM: 'give this user the right to read it',
+  ELOOP: 'symbolic links lead in a circle: remove one',
+  EMFILE: 'too many files are open: raise the limit with ulimit -n',
+  EIO: 'the disk could not read it: check the disk',
+}
+
+/** A failed system call on a place. */
+export function readError(place: string, error: unknown): StorageError {
+  const hint = hints[systemCode(error) ?? '']
+  const details = hint === undefined ? { cause: error } : { cause: error, hint }
+  return new StorageError(`reading ${shown(place)}: ${messageOf(error)}`, details)
+}
+
+/** The kinds of thing that a path can lead to, as both Stats and Dirent tell them. */
+interface FileKind {
+  isDirectory(): boolean
+  isFIFO(): boolean
+  isSocket(): boolean
+}
+
+/** What something that is no regular file is called. */
+export function kindOf(entry: FileKind): string {
+  if (entry.isDirectory()) return 'a folder'
+  if (entry.isFIFO()) return 'a named pipe'
+  return entry.isSocket() ? 'a socket' : 'a device'
+}
+
+/** An error as it travels from a hash thread: classes do not survive the structured clone. */
+export interface SentError {
+  /** Undefined for a bug: then `message` is its stack. */
+  readonly code: ErrorCode | undefined
+  readonly message: string
+  readonly hint: string | undefined
+  readonly cause: { readonly message: string; readonly code: string | undefined } | undefined
+}
+
+export function sendError(error: unknown): SentError {
+  if (!(error instanceof CommonweightError)) {
+    const message = Error.isError(error) ? (error.stack ?? error.message) : String(error)
+    return { code: undefined, message, hint: undefined, cause: undefined }
+  }
+  const { code, message, hint, cause } = error
+  const sentCause =
+    cause === undefined ? undefined : { message: messageOf(cause), code: systemCode(cause) }
+  return { code, message, hint, cause: sentCause }
+}
+
+const classes: Partial<
+  Record<ErrorCode, new (message: string, details: ErrorDetails) => CommonweightError>
+> = {
+  STORAGE: StorageError,
+  CONFLICT: ConflictError,
+  LIMIT: LimitError,
+  INVALID_INPUT: InvalidInputError,
+}
+
+export function receiveError({ code, message, hint, cause }: SentError): Error {
+  const ErrorClass = code === undefined ? undefined : classes[code]
+  if (ErrorClass === undefined) return new Error(`a hash thread failed: ${message}`)
+  return new ErrorClass(message, {
+    ...(hint === undefined ? {} : { hint }),
+    ...(cause === undefined
+      ? {}
+      : { cause: Object.assign(new Error(cause.message), { code: cause.code }) }),
+  })
+}

@@ -1,0 +1,181 @@
+/**
+ * A hash thread: takes one job at a time, answers with one message. It may block (reads, waits for
+ * the ring): that is what it is for.
+ */
+
+import { parentPort } from 'node:worker_threads'
+import { memorySource } from '../core/bytes.ts'
+import { createSha256, digestBytes, sha256 } from '../core/digest.ts'
+import { CommonweightError, systemCode } from '../core/errors.ts'
+import { changedError, readError, sendError } from './file-errors.ts'
+import { descriptorSource, planFile, readFully } from './file-plan.ts'
+import {
+  type BytesMessage,
+  type DigestJob,
+  type DigestReply,
+  type FileItem,
+  type FileReply,
+  type FilesJob,
+  type FilesReply,
+  type Job,
+  type ReadJob,
+  type ReadReply,
+  type Reply,
+  type SmallChunks,
+  smallFileBytesMax,
+} from './hash-jobs.ts'
+import { type OpenFile, openFile } from './open-file.ts'
+import { RingConsumer, RingProducer, RingStopped, slotBytes } from './ring.ts'
+
+/** Often enough for a progress bar, seldom enough to cost nothing. */
+const progressMs = 50
+
+const port = parentPort
+if (port === null) throw new Error('hash-worker.ts runs as a worker thread only')
+
+/** Every small file of every batch passes through this one buffer. */
+let smallBuffer: Buffer | undefined
+
+// Only tensorStarts is async here, and never waits: a job runs to its end before the next is taken.
+port.on('message', (job: Job) => void run(job).then(reply => port.postMessage(reply)))
+
+async function run(job: Job): Promise<Reply> {
+  try {
+    switch (job.kind) {
+      case 'files':
+        return await hashFiles(job)
+      case 'read':
+        return readWhole(job)
+      case 'digest':
+        return digestChunks(job)
+    }
+  } catch (error) {
+    if (error instanceof RingStopped) return { kind: 'stopped' }
+    return { kind: 'failed', error: sendError(error) }
+  }
+}
+
+async function hashFiles({ items, stopped }: FilesJob): Promise<FilesReply> {
+  const sha256s = new Uint8Array(items.length * digestBytes)
+  const replies: FileReply[] = []
+  for (const [index, item] of items.entries()) {
+    const digest = sha256s.subarray(index * digestBytes, (index + 1) * digestBytes)
+    const isStopped = Atomics.load(stopped, index) === 1
+    replies.push(isStopped ? { kind: 'stopped' } : await hashOrPlan(item, digest))
+  }
+  return { kind: 'files', items: replies, sha256s }
+}
+
+/** Hashes a small file into `digest`, or says how a large one is cut. */
+async function hashOrPlan(item: FileItem, digest: Uint8Array): Promise<FileReply> {
+  try {
+    using file = openFile(item.place)
+    const { stamp } = file
+    if (stamp.size > smallFileBytesMax) {
+      const lengths = item.lengths ?? (await planFile(descriptorSource(file.fd, stamp.size)))
+      return { kind: 'large', stamp, lengths }
+    }
+    const bytes = readSmall(item.place, file)
+    file.checkUnchanged()
+    digest.set(sha256(bytes))
+    const lengths = item.lengths ?? (await planFile(memorySource(bytes)))
+    const isOneChunk = lengths.length === 1 && lengths[0] === stamp.size
+    const chunks = isOneChunk ? undefined : digestsOf(bytes, lengths)
+    return { kind: 'small', stamp, chunks }
+  } catch (error) {
+    return { kind: 'failed', error: sendError(named(item.place, error)) }
+  }
+}
+
+function readSmall(place: string, file: OpenFile): Uint8Array {
+  smallBuffer ??= Buffer.allocUnsafeSlow(smallFileBytesMax)
+  const bytes = smallBuffer.subarray(0, file.stamp.size)
+  if (readFully(file.fd, bytes, 0) < bytes.length) throw changedError(place)
+  return bytes
+}
+
+function digestsOf(bytes: Uint8Array, lengths: Uint32Array): SmallChunks {
+  const digests: Uint8Array[] = []
+  let offset = 0
+  for (const length of lengths) {
+    if (offset + length > bytes.length) break
+    digests.push(sha256(bytes.subarray(offset, offset + length)))
+    offset += length
+  }
+  return { lengths, digests: Uint8Array.from(Buffer.concat(digests)) }
+}
+
+function readWhole(job: ReadJob): ReadReply {
+  try {
+    return feedAndHash(job)
+  } catch (error) {
+    throw named(job.place, error)
+  }
+}
+
+function feedAndHash({ place, ring, stopped }: ReadJob): ReadReply {
+  using file = openFile(place)
+  const { size } = file.stamp
+  const producer = ring === undefined ? undefined : new RingProducer(ring)
+  const alone = Buffer.allocUnsafeSlow(producer === undefined ? slotBytes : 0)
+  const whole = createSha256()
+  const progress = new Progress()
+  for (let offset = 0; offset < size;) {
+    if (Atomics.load(stopped, 0) === 1) throw new RingStopped()
+    const slot = producer?.nextSlot() ?? alone
+    const bytes = slot.subarray(0, Math.min(slotBytes, size - offset))
+    if (readFully(file.fd, bytes, offset) < bytes.length) throw changedError(place)
+    // Handed over before it is hashed here: both threads then work on it at once.
+    producer?.publish(bytes.length)
+    whole.update(bytes)
+    offset += bytes.length
+    progress.add(bytes.length)
+  }
+  producer?.end()
+  file.checkUnchanged()
+  return { kind: 'read', stamp: file.stamp, sha256: Uint8Array.from(whole.digest()) }
+}
+
+function digestChunks({ lengths, ring }: DigestJob): DigestReply {
+  const consumer = new RingConsumer(ring)
+  const digests = new Uint8Array(lengths.length * digestBytes)
+  let count = 0
+  for (const length of lengths) {
+    const views = consumer.read(length)
+    if (views === undefined) break
+    digests.set(sha256Of(views), count * digestBytes)
+    consumer.release(length)
+    count += 1
+  }
+  // A file longer than its plan: the reader goes on without us.
+  consumer.leave()
+  return { kind: 'digest', digests: digests.slice(0, count * digestBytes) }
+}
+
+function sha256Of(views: readonly Uint8Array[]): Uint8Array {
+  const [only] = views
+  if (only !== undefined && views.length === 1) return sha256(only)
+  const hasher = createSha256()
+  for (const view of views) hasher.update(view)
+  return hasher.digest()
+}
+
+/** Adds the place to a bare system error; anything else passes as it is. */
+function named(place: string, error: unknown): unknown {
+  if (error instanceof CommonweightError || systemCode(error) === undefined) return error
+  return readError(place, error)
+}
+
+class Progress {
+  #bytes = 0
+  #lastMs = performance.now()
+
+  add(bytes: number): void {
+    this.#bytes += bytes
+    const nowMs = performance.now()
+    if (nowMs - this.#lastMs < progressMs) return
+    port?.postMessage({ kind: 'bytes', bytes: this.#bytes } satisfies BytesMessage)
+    this.#bytes = 0
+    this.#lastMs = nowMs
+  }
+}

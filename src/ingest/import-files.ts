@@ -1,0 +1,173 @@
+/** Files on disk → a model: each hashed once, unless it is known, and the manifest of all of them. */
+
+import type { CID } from '../core/cid.ts'
+import type { FileStamp } from '../core/file-stamp.ts'
+import { encodeManifest, makeManifest, type Manifest, manifestCid } from '../manifest/manifest.ts'
+import type { FoundFile } from './folder.ts'
+import type { HashedFile, HashPool } from './hash-file.ts'
+import { smallFileBytesMax } from './hash-jobs.ts'
+
+export interface ImportDeps {
+  readonly pool: HashPool
+  /** What was hashed before and has the same stamp still: not hashed again. */
+  known?(place: string, stamp: FileStamp): HashedFile | undefined
+}
+
+export interface ImportProgress {
+  readonly filesDone: number
+  readonly filesTotal: number
+  readonly bytesDone: number
+  readonly bytesTotal: number
+  /** The path of the file that moved last. */
+  readonly file?: string
+}
+
+export interface ImportOptions {
+  readonly signal?: AbortSignal
+  /** At most every 50 ms, and once all files are done. */
+  readonly onProgress?: (progress: ImportProgress) => void
+}
+
+export interface ImportedFile {
+  /** In the manifest. */
+  readonly path: string
+  readonly file: HashedFile
+}
+
+export interface ImportedModel {
+  readonly manifest: Manifest
+  /** The manifest's canonical bytes. */
+  readonly block: Uint8Array
+  readonly cid: CID
+  /** In the order of the manifest. */
+  readonly files: readonly ImportedFile[]
+  readonly bytes: number
+  /** Of these, what was known or a second name of a file hashed here. */
+  readonly bytesReused: number
+}
+
+/** In flight together: some batches of small files a thread, and a large file or two planned ahead. */
+const smallAtOnce = 512
+const largeAtOnce = 3
+
+/** Between two reports of progress: small files finish 100,000 times a second. */
+const progressMs = 50
+
+/**
+ * The first file that fails ends the import with its error. Fails as HashPool does, and with
+ * InvalidInputError when the files make no manifest.
+ */
+export async function importFiles(
+  deps: ImportDeps,
+  found: readonly FoundFile[],
+  options: ImportOptions = {},
+): Promise<ImportedModel> {
+  const stop = new AbortController()
+  const signal =
+    options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal])
+  const tally = new Tally(found, options.onProgress)
+  const hashed = new Map<string, HashedFile>()
+
+  const hashOnce = async (names: readonly FoundFile[]): Promise<void> => {
+    const [first, ...others] = names as [FoundFile, ...FoundFile[]]
+    const onBytes = (bytes: number): void => tally.read(bytes, first)
+    const file = await deps.pool.hashFile(first.place, { signal, onBytes })
+    hashed.set(first.path, file)
+    tally.done(first)
+    for (const other of others) {
+      hashed.set(other.path, { ...file, place: other.place })
+      tally.reused(other)
+    }
+  }
+
+  const fresh = found.filter(file => {
+    const before = deps.known?.(file.place, file.stamp)
+    if (before === undefined) return true
+    hashed.set(file.path, before)
+    tally.reused(file)
+    return false
+  })
+  const once = [...Map.groupBy(fresh, file => file.identity).values()]
+  const { small = [], large = [] } = Object.groupBy(once, ([file]) =>
+    file !== undefined && file.size > smallFileBytesMax ? 'large' : 'small',
+  )
+  const runs = [
+    ...startRuns(small, smallAtOnce, hashOnce),
+    ...startRuns(large, largeAtOnce, hashOnce),
+  ]
+  for (const run of runs) run.catch((error: unknown) => stop.abort(error))
+  // All of them, so that nothing is still reading when the caller goes on.
+  await Promise.allSettled(runs)
+  signal.throwIfAborted()
+  return modelOf(hashed, tally.bytesReused)
+}
+
+/** `count` loops that share one queue. */
+function startRuns<T>(
+  items: readonly T[],
+  count: number,
+  work: (item: T) => Promise<void>,
+): Promise<void>[] {
+  const queue = items.values()
+  return Array.from({ length: Math.min(count, items.length) }, async () => {
+    for (const item of queue) await work(item)
+  })
+}
+
+function modelOf(hashed: ReadonlyMap<string, HashedFile>, bytesReused: number): ImportedModel {
+  const entries = [...hashed].map(([path, { stamp, sha256, root }]) => {
+    return { path, size: stamp.size, sha256, root }
+  })
+  const manifest = makeManifest(entries)
+  const block = encodeManifest(manifest)
+  const files = manifest.files.map(({ path }) => ({ path, file: hashed.get(path) as HashedFile }))
+  const bytes = entries.reduce((sum, { size }) => sum + size, 0)
+  return { manifest, block, cid: manifestCid(block), files, bytes, bytesReused }
+}
+
+/** What was done so far, told now and then and at the end. */
+class Tally {
+  bytesReused = 0
+  readonly #filesTotal: number
+  readonly #bytesTotal: number
+  readonly #tell: (progress: ImportProgress) => void
+  #filesDone = 0
+  #bytesDone = 0
+  #toldMs = performance.now()
+
+  constructor(found: readonly FoundFile[], tell: (progress: ImportProgress) => void = () => {}) {
+    this.#filesTotal = found.length
+    this.#bytesTotal = found.reduce((sum, { size }) => sum + size, 0)
+    this.#tell = tell
+  }
+
+  read(bytes: number, file: FoundFile): void {
+    this.#bytesDone += bytes
+    this.#report(file)
+  }
+
+  done(file: FoundFile): void {
+    this.#filesDone += 1
+    this.#report(file)
+  }
+
+  reused(file: FoundFile): void {
+    this.bytesReused += file.size
+    this.#bytesDone += file.size
+    this.done(file)
+  }
+
+  #report({ path }: FoundFile): void {
+    const nowMs = performance.now()
+    const isLast = this.#filesDone === this.#filesTotal
+    if (!isLast && nowMs - this.#toldMs < progressMs) return
+    this.#toldMs = nowMs
+    this.#tell({
+      filesDone: this.#filesDone,
+      filesTotal: this.#filesTotal,
+      bytesDone: this.#bytesDone,
+      bytesTotal: this.#bytesTotal,
+      file: path,
+    })
+  }
+}
