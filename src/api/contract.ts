@@ -38,8 +38,13 @@ const address = z.string().min(1).max(512)
 /** A manifest CID, file root CID, sha256:HEX, cw:// link or name; parsed by src/ops/ref.ts. */
 export const refSchema = z.string().min(1).max(4096)
 
+/** Codes beside those of core/errors.ts: somebody cancelled; a bug, whose stack is in the daemon's log. */
+export const abortedCode = 'ABORTED'
+export const bugCode = 'INTERNAL'
+
 export const errorBodySchema = z.strictObject({
   type: z.literal('error'),
+  /** A code of core/errors.ts, or one of the two above. */
   code: z.string(),
   message: z.string(),
   hint: z.string().optional(),
@@ -189,6 +194,9 @@ export const operationSummarySchema = z.strictObject({
   progress: progressSchema.nullable(),
 })
 export type OperationSummary = z.infer<typeof operationSummarySchema>
+export const operationsResponseSchema = z.strictObject({
+  operations: z.array(operationSummarySchema),
+})
 
 // What is held.
 

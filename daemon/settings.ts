@@ -1,0 +1,126 @@
+/**
+ * Every setting of the daemon: its key, its default and what it may be. daemon/config.ts finds the
+ * values; docs/operations.md shows this table to people.
+ */
+
+import { multiaddr } from '@multiformats/multiaddr'
+import { z } from 'zod'
+import { messageOf } from '../src/core/errors.ts'
+import { GiB, KiB, MiB, TiB } from '../src/core/units.ts'
+
+export const logLevels = ['debug', 'info', 'warn', 'error'] as const
+export type LogLevel = (typeof logLevels)[number]
+
+/** More addresses than any machine has, and few enough to try them all. */
+const addressesMax = 100
+
+export interface Settings {
+  readonly listen: readonly string[]
+  readonly announce: readonly string[]
+  readonly bootstrap: readonly string[]
+  readonly network: 'auto' | 'public' | 'lan'
+  readonly mdns: boolean
+  readonly relay: boolean
+  readonly 'storage.reserve_bytes': number
+  readonly 'storage.reserve_fraction': number
+  /** Null: the folder `models` of the home. */
+  readonly 'storage.models': string | null
+  readonly 'log.level': LogLevel
+  readonly 'log.json': boolean
+}
+
+export type SettingKey = keyof Settings
+
+/** How a flag or a variable, which are text, becomes the value that the file would have held. */
+export type SettingKind = 'list' | 'word' | 'path' | 'boolean' | 'number' | 'bytes'
+
+export interface Setting<K extends SettingKey> {
+  readonly kind: SettingKind
+  readonly schema: z.ZodType<Settings[K]>
+  readonly initial: Settings[K]
+}
+
+export const settings: { readonly [K in SettingKey]: Setting<K> } = {
+  // One TCP port to open in a firewall. WebSockets are for browsers, behind a name and a certificate:
+  // whoever has those adds /ip4/127.0.0.1/tcp/4012/ws.
+  listen: {
+    kind: 'list',
+    schema: addresses(),
+    initial: ['/ip4/0.0.0.0/tcp/4011', '/ip6/::/tcp/4011'],
+  },
+  announce: { kind: 'list', schema: addresses(), initial: [] },
+  // None ships: a network that needs a server of ours would end with it.
+  bootstrap: { kind: 'list', schema: addresses({ peer: true }), initial: [] },
+  network: { kind: 'word', schema: z.enum(['auto', 'public', 'lan']), initial: 'auto' },
+  mdns: { kind: 'boolean', schema: z.boolean(), initial: true },
+  relay: { kind: 'boolean', schema: z.boolean(), initial: false },
+  // A file system that is full breaks more than downloads: the larger of the two stays free.
+  'storage.reserve_bytes': { kind: 'bytes', schema: byteCount(), initial: 10 * GiB },
+  'storage.reserve_fraction': {
+    kind: 'number',
+    schema: z.number().min(0).max(0.9),
+    initial: 0.05,
+  },
+  'storage.models': { kind: 'path', schema: z.string().min(1).max(4096).nullable(), initial: null },
+  'log.level': { kind: 'word', schema: z.enum(logLevels), initial: 'info' },
+  'log.json': { kind: 'boolean', schema: z.boolean(), initial: false },
+}
+
+export const settingKeys = Object.keys(settings) as SettingKey[]
+
+export function isSettingKey(key: string): key is SettingKey {
+  return Object.hasOwn(settings, key)
+}
+
+/** `storage.reserve_bytes` → `storage-reserve-bytes`: the name after `--`. */
+export function flagName(key: SettingKey): string {
+  return key.replaceAll(/[._]/g, '-')
+}
+
+/** `storage.reserve_bytes` → `COMMONWEIGHT_STORAGE_RESERVE_BYTES`. */
+export function variableName(key: SettingKey): string {
+  return `${variablePrefix}${key.toUpperCase().replaceAll('.', '_')}`
+}
+
+export const variablePrefix = 'COMMONWEIGHT_'
+
+function addresses(options: { peer: boolean } = { peer: false }): z.ZodType<readonly string[]> {
+  const address = z.string().superRefine((text, context) => {
+    const fault = addressFault(text, options.peer)
+    if (fault !== undefined) context.addIssue({ code: 'custom', message: fault })
+  })
+  return z.array(address).max(addressesMax)
+}
+
+function addressFault(text: string, peer: boolean): string | undefined {
+  try {
+    const parts = multiaddr(text).getComponents()
+    if (parts.length === 0) return `${text} is an empty address`
+    if (!peer || parts.some(({ name }) => name === 'p2p')) return undefined
+    return `${text} does not say which peer it is: it must end in /p2p/PEERID`
+  } catch (error) {
+    return `${JSON.stringify(text)} is not a multiaddr (${messageOf(error)})`
+  }
+}
+
+const byteUnits = { B: 1, KiB, MiB, GiB, TiB } as const
+
+/** A number, or a number with its unit: `10 GiB`. */
+function byteCount(): z.ZodType<number> {
+  return z.unknown().transform((value, context) => {
+    const bytes = typeof value === 'string' ? parseBytes(value) : value
+    if (typeof bytes === 'number' && Number.isSafeInteger(bytes) && bytes >= 0) return bytes
+    context.addIssue({
+      code: 'custom',
+      message: 'expected a number of bytes, or one with its unit as in "10 GiB"',
+    })
+    return z.NEVER
+  })
+}
+
+function parseBytes(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?$/.exec(text.trim())
+  if (match === null) return undefined
+  const unit = (match[2] ?? 'B') as keyof typeof byteUnits
+  return Math.round(Number(match[1]) * byteUnits[unit])
+}

@@ -1,0 +1,111 @@
+/** The control API from the asking side: the daemon on a home, as calls with types. */
+
+import type { z } from 'zod'
+import { ConflictError } from '../core/errors.ts'
+import * as api from './contract.ts'
+import type { HomePaths } from './home.ts'
+import { ask, askLines, isNoDaemon } from './transport.ts'
+import type { Call } from './transport.ts'
+
+type OperationRequest = z.input<typeof api.operationRequestSchema>
+/** An error is thrown, not yielded; the last event is the result. */
+type Events<T> = AsyncIterable<Exclude<T, api.ErrorBody>>
+
+/**
+ * Each call connects on its own. They throw the errors of core/errors.ts as the daemon threw them;
+ * UnavailableError when no daemon answers, ConflictError when it speaks another version.
+ */
+export interface Client {
+  /** Whether a daemon answers, of whatever version. */
+  isRunning(signal?: AbortSignal): Promise<boolean>
+  status(signal?: AbortSignal): Promise<api.StatusView>
+  config(signal?: AbortSignal): Promise<api.ConfigEntry[]>
+  /** Returns when the daemon has heard it; its pid file is gone when it is. Works for any version. */
+  stop(signal?: AbortSignal): Promise<void>
+
+  models(signal?: AbortSignal): Promise<api.ModelView[]>
+  model(ref: string, signal?: AbortSignal): Promise<api.ModelResponse>
+  remove(ref: string, what: { files: boolean }, signal?: AbortSignal): Promise<api.RemovedView>
+  pin(ref: string, pinned: boolean, signal?: AbortSignal): Promise<api.ModelView>
+  link(ref: string, signal?: AbortSignal): Promise<api.LinkView>
+  gc(request: { dryRun: boolean }, signal?: AbortSignal): Promise<api.RemovedView>
+
+  peers(signal?: AbortSignal): Promise<api.PeerView[]>
+  connect(address: string, signal?: AbortSignal): Promise<api.ConnectedView>
+  /** Providers as they are found, then `done`. */
+  providers(ref: string, signal?: AbortSignal): Events<api.ProvidersEvent>
+
+  operations(signal?: AbortSignal): Promise<api.OperationSummary[]>
+  /** Starts an operation, or attaches to the same one. Who stops reading leaves it running. */
+  run(request: OperationRequest, signal?: AbortSignal): Events<api.OperationEvent>
+  /** The events of an operation that is running or ended lately. */
+  attach(id: string, signal?: AbortSignal): Events<api.OperationEvent>
+  cancel(id: string, signal?: AbortSignal): Promise<void>
+}
+
+export function openClient(paths: HomePaths): Client {
+  const { routes } = api
+  function call<T>(schema: z.ZodType<T>, what: Call): Promise<T> {
+    return ask(paths, what, schema)
+  }
+  function operationEvents(what: Call): Events<api.OperationEvent> {
+    return askLines(paths, what, api.operationEventSchema)
+  }
+  async function status(signal?: AbortSignal): Promise<api.StatusView> {
+    return call(api.statusSchema, { path: routes.status, signal })
+  }
+  return {
+    status,
+    async isRunning(signal) {
+      try {
+        await status(signal)
+        return true
+      } catch (error) {
+        if (isNoDaemon(error)) return false
+        if (error instanceof ConflictError) return true
+        throw error
+      }
+    },
+    config: async signal =>
+      (await call(api.configResponseSchema, { path: routes.config, signal })).settings,
+    async stop(signal) {
+      await call(api.okSchema, { path: routes.stop, body: {}, signal })
+    },
+
+    models: async signal =>
+      (await call(api.modelsResponseSchema, { path: routes.models, signal })).models,
+    model: (ref, signal) =>
+      call(api.modelResponseSchema, { path: query(routes.model, { ref }), signal }),
+    remove(ref, { files }, signal) {
+      const path = query(routes.model, { ref, files: String(files) })
+      return call(api.removedSchema, { path, method: 'DELETE', signal })
+    },
+    pin: (ref, pinned, signal) =>
+      call(api.modelSchema, { path: routes.pin, body: { ref, pinned }, signal }),
+    link: (ref, signal) => call(api.linkSchema, { path: query(routes.link, { ref }), signal }),
+    gc: (body, signal) => call(api.removedSchema, { path: routes.gc, body, signal }),
+
+    peers: async signal =>
+      (await call(api.peersResponseSchema, { path: routes.peers, signal })).peers,
+    connect: (address, signal) =>
+      call(api.connectedSchema, { path: routes.connect, body: { address }, signal }),
+    providers: (ref, signal) =>
+      askLines(paths, { path: query(routes.providers, { ref }), signal }, api.providersEventSchema),
+
+    operations: async signal =>
+      (await call(api.operationsResponseSchema, { path: routes.operations, signal })).operations,
+    run: (body, signal) => operationEvents({ path: routes.operations, body, signal }),
+    attach: (id, signal) => operationEvents({ path: withId(routes.operationEvents, id), signal }),
+    async cancel(id, signal) {
+      await call(api.okSchema, { path: withId(routes.operation, id), method: 'DELETE', signal })
+    },
+  }
+}
+
+function query(path: string, parameters: Record<string, string>): string {
+  return `${path}?${new URLSearchParams(parameters).toString()}`
+}
+
+function withId(route: string, id: string): string {
+  return route.replace(':id', encodeURIComponent(id))
+}
