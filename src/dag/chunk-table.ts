@@ -7,16 +7,12 @@
 import { viewOf } from '../core/bytes.ts'
 import { digestBytes } from '../core/digest.ts'
 import { InvalidInputError } from '../core/errors.ts'
-import { MiB, TiB } from '../core/units.ts'
+import { chunkBytesMax, fileBytesMax } from '../core/limits.ts'
+
+export { chunkBytesMax, fileBytesMax } from '../core/limits.ts'
 
 /** Bytes of one record. */
 export const recordBytes = digestBytes + 4
-
-/** The largest chunk cw-chunk-1 makes, and the largest any peer may send. */
-export const chunkBytesMax = MiB
-
-/** A file of this size is the largest we accept; see docs/spec/limits.md. */
-export const fileBytesMax = 16 * TiB
 
 export interface ChunkRef {
   /** 32 bytes. */

@@ -4,8 +4,8 @@
  * any change of a constant here is a new format, cw-chunk-2.
  */
 
+import { chunkBytesMax } from '../core/limits.ts'
 import { KiB } from '../core/units.ts'
-import { chunkBytesMax } from './chunk-table.ts'
 
 /** Segments shorter than this share a chunk with their neighbours. */
 export const smallSegmentBytes = 256 * KiB

@@ -5,9 +5,12 @@
  */
 
 import { type CID, cidBytes, codecs, makeCid, rawCid } from '../core/cid.ts'
-import { sha256 } from '../core/digest.ts'
+import { digestBytes, sha256 } from '../core/digest.ts'
+import { InvalidInputError } from '../core/errors.ts'
+import { chunkBytesMax, fileBytesMax } from '../core/limits.ts'
+import { KiB } from '../core/units.ts'
 import type { ChunkTable } from './chunk-table.ts'
-import { ProtobufWriter, varintBytes } from './protobuf.ts'
+import { ProtobufReader, ProtobufWriter, varintBytes } from './protobuf.ts'
 
 /** Links of a node, in every profile since unixfs-v1-2025. */
 export const linksMax = 1024
@@ -18,8 +21,8 @@ export interface DagNode {
   readonly block: Uint8Array
 }
 
-/** One child while a level is built. */
-interface Link {
+/** A child of a node. */
+export interface Link {
   readonly cid: CID
   /** Bytes of the file below it. */
   readonly size: number
@@ -47,7 +50,8 @@ export function rootOf(table: ChunkTable): CID {
   return build(table, () => undefined).cid
 }
 
-const emptyFile = rawCid(sha256(new Uint8Array(0)))
+/** The root of a file without bytes: its one leaf is empty. */
+export const emptyFile = rawCid(sha256(new Uint8Array(0)))
 
 function build(table: ChunkTable, onNode: (node: DagNode) => void): Link {
   if (table.count === 0) return { cid: emptyFile, size: 0, tsize: 0 }
@@ -96,8 +100,11 @@ const tags = {
 } as const
 const unixfsFile = 2
 
-/** dag-pb: Links (Hash, Name empty but present, Tsize), then Data (UnixFS file, no mode, no mtime). */
-function encodeNode(children: readonly Link[]): Uint8Array {
+/**
+ * The bytes of a node; what decodeNode accepts and nothing else.
+ * dag-pb: Links (Hash, Name empty but present, Tsize), then Data (UnixFS file, no mode, no mtime).
+ */
+export function encodeNode(children: readonly Link[]): Uint8Array {
   let filesize = 0
   let linksBytes = 0
   let blocksizesBytes = 0
@@ -135,4 +142,96 @@ function encodeNode(children: readonly Link[]): Uint8Array {
 
 function linkBytesOf(tsize: number): number {
   return 2 + cidBytes + 2 + 1 + varintBytes(tsize)
+}
+
+/** A node of our own encoding has at most 61,455 bytes. */
+export const nodeBytesMax = 64 * KiB
+
+export interface FileNode {
+  /** 1 to linksMax. */
+  readonly links: readonly Link[]
+  /** Bytes of the file below this node: the sum over its links. */
+  readonly size: number
+  readonly tsize: number
+}
+
+/**
+ * Reads one inner node of a file's DAG, ours or foreign; throws InvalidInputError. There is one
+ * encoding of each node and only that is read, so nothing can hide in a node that our own encoder
+ * would not write. This takes what kubo and boxo write with the profile unixfs-v1-2025 or with
+ * `--cid-version=1 --raw-leaves`, of any width up to 1024 and any chunk up to 1 MiB. Refused are
+ * directories, symlinks, CIDv0 and other hashes, names, mode and mtime, bytes inside inner nodes
+ * (trickle DAGs, dag-pb leaves), data before links (unixfs-v1-2026) and sizes that do not add up.
+ */
+export function decodeNode(block: Uint8Array): FileNode {
+  if (block.length > nodeBytesMax) throw malformed(`${block.length} bytes`)
+  const reader = new ProtobufReader(block)
+  const children = decodeLinks(reader)
+  reader.expect(tags.node.data)
+  const data = new ProtobufReader(reader.raw(reader.varint()))
+  if (!reader.isDone) throw malformed('bytes after the data')
+
+  data.expect(tags.file.type)
+  data.expect(unixfsFile)
+  data.expect(tags.file.filesize)
+  const size = data.varint()
+  const links = children.map(child => {
+    data.expect(tags.file.blocksizes)
+    return checkLink({ ...child, size: data.varint() })
+  })
+  if (!data.isDone) throw malformed('more block sizes than links')
+  if (sumOf(links, 'size') !== size) throw malformed(`a file size that is not the sum of its parts`)
+  if (size > fileBytesMax) throw malformed(`a file of ${size} bytes`)
+  return { links, size, tsize: block.length + sumOf(links, 'tsize') }
+}
+
+function decodeLinks(reader: ProtobufReader): Omit<Link, 'size'>[] {
+  const links: Omit<Link, 'size'>[] = []
+  while (reader.peek() === tags.node.links) {
+    if (links.length === linksMax) throw malformed(`more than ${linksMax} links`)
+    reader.expect(tags.node.links)
+    const link = new ProtobufReader(reader.raw(reader.varint()))
+    link.expect(tags.link.hash)
+    link.expect(cidBytes)
+    const cid = linkCid(link.raw(cidBytes))
+    link.expect(tags.link.name)
+    link.expect(0)
+    link.expect(tags.link.tsize)
+    links.push({ cid, tsize: link.varint() })
+    if (!link.isDone) throw malformed('bytes after a link')
+  }
+  if (links.length === 0) throw malformed('no links')
+  return links
+}
+
+/** Version 1, raw or dag-pb, sha2-256 of 32 bytes. */
+function linkCid(bytes: Uint8Array): CID {
+  const [version, codec, hash, length] = bytes
+  const isNode = codec === codecs.dagPb
+  if (
+    version !== 1 ||
+    hash !== 0x12 ||
+    length !== digestBytes ||
+    !(isNode || codec === codecs.raw)
+  ) {
+    throw malformed('a link to something that is no part of a file')
+  }
+  return makeCid(isNode ? codecs.dagPb : codecs.raw, bytes.subarray(cidBytes - digestBytes))
+}
+
+function checkLink(link: Link): Link {
+  const { cid, size, tsize } = link
+  if (size === 0) throw malformed('a link to no bytes')
+  if (cid.code === codecs.raw && (size > chunkBytesMax || tsize !== size)) {
+    throw malformed(`a chunk of ${size} bytes (Tsize ${tsize})`)
+  }
+  return link
+}
+
+function sumOf(links: readonly Link[], field: 'size' | 'tsize'): number {
+  return links.reduce((sum, link) => sum + link[field], 0)
+}
+
+function malformed(reason: string): InvalidInputError {
+  return new InvalidInputError(`a bad DAG node: ${reason}`)
 }

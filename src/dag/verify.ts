@@ -40,11 +40,15 @@ export function verifyBlock(cid: CID, bytes: Uint8Array): VerifiedBlock {
 export function verifyTable(root: CID, size: number, bytes: Uint8Array): ChunkTable {
   const table = tableFrom(root, bytes)
   if (table.size !== size) {
-    throw new IntegrityError(`the chunk table of ${root} covers ${table.size} bytes, not ${size}`)
+    throw new IntegrityError(
+      `the chunk table of ${root.toString()} covers ${table.size} bytes, not ${size}`,
+    )
   }
   const actual = rootOf(table)
   if (!sameCid(actual, root)) {
-    throw new IntegrityError(`the chunk table of ${root} makes the root ${actual}`)
+    throw new IntegrityError(
+      `the chunk table of ${root.toString()} makes the root ${actual.toString()}`,
+    )
   }
   return table
 }
@@ -53,6 +57,8 @@ function tableFrom(root: CID, bytes: Uint8Array): ChunkTable {
   try {
     return new ChunkTable(bytes)
   } catch (error) {
-    throw new IntegrityError(`the chunk table of ${root}: ${messageOf(error)}`, { cause: error })
+    throw new IntegrityError(`the chunk table of ${root.toString()}: ${messageOf(error)}`, {
+      cause: error,
+    })
   }
 }

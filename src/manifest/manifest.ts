@@ -3,11 +3,18 @@
  * same bytes on every machine that imports the same files. The rule is docs/spec/manifest.md.
  */
 
-import type { CID } from '../core/cid.ts'
+import { encode } from '@ipld/dag-cbor'
+import { type CID, codecs, makeCid } from '../core/cid.ts'
+import { digestBytes, sha256 } from '../core/digest.ts'
+import { InvalidInputError } from '../core/errors.ts'
 import { MiB } from '../core/units.ts'
+import { CborReader } from './cbor-reader.ts'
+import { checkFiles } from './check-files.ts'
+import { comparePaths, pathBytesMax } from './paths.ts'
 
-/** See docs/spec/limits.md: with 100 000 files of 1 KiB of path each a manifest stays below it. */
+/** What a peer may send as one: 100,000 files with paths of 500 bytes fit. */
 export const manifestBytesMax = 64 * MiB
+/** Ten times the files of the largest repository of weights known. */
 export const manifestFilesMax = 100_000
 
 export const manifestType = 'commonweight/manifest'
@@ -30,4 +37,132 @@ export interface Manifest {
   readonly chunking: typeof chunkingId
   /** Sorted by the bytes of their path; at least one. */
   readonly files: readonly ManifestFile[]
+}
+
+/** The manifest of these files, in any order; throws InvalidInputError when they cannot be a model. */
+export function makeManifest(files: Iterable<ManifestFile>): Manifest {
+  const sorted = Array.from(files).toSorted((a, b) => comparePaths(a.path, b.path))
+  checkCount(sorted.length)
+  checkFiles(sorted)
+  return { type: manifestType, version: manifestVersion, chunking: chunkingId, files: sorted }
+}
+
+/** The canonical bytes; throws InvalidInputError unless `files` is sorted and could be a model. */
+export function encodeManifest(manifest: Manifest): Uint8Array {
+  checkCount(manifest.files.length)
+  checkFiles(manifest.files)
+  const { type, version, chunking } = manifest
+  // Named one by one: nothing else that the objects may carry gets into the bytes.
+  const files = manifest.files.map(file => ({
+    path: file.path,
+    size: file.size,
+    sha256: file.sha256,
+    root: file.root,
+  }))
+  const block = encode({ type, version, chunking, files })
+  checkBytes(block)
+  return block
+}
+
+/** The CID of a manifest's canonical bytes: the identity of a model. */
+export function manifestCid(block: Uint8Array): CID {
+  return makeCid(codecs.dagCbor, sha256(block))
+}
+
+/**
+ * Reads bytes that came from anywhere; throws InvalidInputError with the reason. Each manifest has
+ * one encoding and only that is read: encoding the result gives the same bytes.
+ */
+export function decodeManifest(block: Uint8Array): Manifest {
+  checkBytes(block)
+  const reader = new CborReader(block)
+  const fields = openMap(reader, 'the manifest', 4)
+  expectField(reader, 'type')
+  expectValue('type', reader.text(valueBytesMax), manifestType)
+  expectField(reader, 'files')
+  const files = decodeFiles(reader)
+  expectField(reader, 'version')
+  expectValue('version', reader.uint(), manifestVersion)
+  expectField(reader, 'chunking')
+  expectValue('chunking', reader.text(valueBytesMax), chunkingId)
+  if (fields > 4) throw unknownField(reader.text(valueBytesMax))
+  reader.end()
+  checkFiles(files)
+  return { type: manifestType, version: manifestVersion, chunking: chunkingId, files }
+}
+
+/** Bytes of a field's name, and of a value that is one of a few words. */
+const valueBytesMax = 64
+
+function decodeFiles(reader: CborReader): ManifestFile[] {
+  const count = reader.array()
+  checkCount(count)
+  return Array.from({ length: count }, () => decodeFile(reader))
+}
+
+function decodeFile(reader: CborReader): ManifestFile {
+  const fields = openMap(reader, 'a file', 4)
+  expectField(reader, 'path')
+  const path = reader.text(pathBytesMax)
+  expectField(reader, 'root')
+  const root = reader.cid()
+  expectField(reader, 'size')
+  const size = reader.uint()
+  expectField(reader, 'sha256')
+  const digest = reader.bytes(digestBytes)
+  if (fields > 4) throw unknownField(reader.text(valueBytesMax))
+  return { path, size, sha256: digest, root }
+}
+
+function openMap(reader: CborReader, name: string, fieldsMin: number): number {
+  const fields = reader.map()
+  if (fields < fieldsMin) throw new InvalidInputError(`${name} has only ${fields} fields`)
+  return fields
+}
+
+/** Canonical maps have their keys in one order, so each is expected at its place. */
+function expectField(reader: CborReader, name: string): void {
+  if (reader.accept(name)) return
+  const found = reader.text(valueBytesMax)
+  throw knownFields.has(found)
+    ? new InvalidInputError(`a manifest with the field ${found} where ${name} belongs`)
+    : unknownField(found)
+}
+
+const knownFields: ReadonlySet<string> = new Set(
+  ['type', 'files', 'version', 'chunking'].concat(['path', 'root', 'size', 'sha256']),
+)
+/** Specified for models imported from a hub, and not read yet: docs/spec/manifest.md section 5. */
+const reservedFields: ReadonlySet<string> = new Set(['source', 'gitOid', 'lfs'])
+
+const updateHint = 'update Commonweight'
+
+function unknownField(name: string): InvalidInputError {
+  return reservedFields.has(name)
+    ? new InvalidInputError(`the field ${name} of a manifest needs a newer version`, {
+        hint: updateHint,
+      })
+    : new InvalidInputError(`a manifest with the unknown field ${JSON.stringify(name)}`)
+}
+
+function expectValue(field: string, found: string | number, expected: string | number): void {
+  if (found === expected) return
+  const isNewer = typeof found === 'number' && found > manifestVersion
+  throw new InvalidInputError(
+    `a manifest with the ${field} ${JSON.stringify(found)}; this version reads ${expected}`,
+    isNewer || field === 'chunking' ? { hint: updateHint } : {},
+  )
+}
+
+function checkBytes(block: Uint8Array): void {
+  if (block.length > manifestBytesMax) {
+    throw new InvalidInputError(
+      `a manifest of ${block.length} bytes; at most ${manifestBytesMax} allowed`,
+    )
+  }
+}
+
+function checkCount(files: number): void {
+  if (files <= manifestFilesMax) return
+  throw new InvalidInputError(`a model of ${files} files; at most ${manifestFilesMax} allowed`)
 }
