@@ -4,8 +4,26 @@
  */
 
 import type { CID } from '../core/cid.ts'
+import type { Clock } from '../core/clock.ts'
+import { InvalidInputError, messageOf, UnavailableError } from '../core/errors.ts'
+import type { Logger } from '../core/log.ts'
+import type { BlockReader } from '../store/store.ts'
 import type { SourceFinder } from '../transfer/source.ts'
-import type { NetworkKind } from './addresses.ts'
+import { type NetworkKind, parsePeerAddress } from './addresses.ts'
+import { type AnnounceStatus, openAnnounceLedger } from './announce-ledger.ts'
+import { openAnnounceSender } from './announce-stream.ts'
+import { openBootstrap } from './bootstrap.ts'
+import { openDatastore } from './datastore.ts'
+import { type Dht, openDht } from './dht.ts'
+import { openFinder } from './finder.ts'
+import { type Host, openHost } from './host.ts'
+import { loadIdentity } from './identity.ts'
+import { openNetworkDb } from './network-db.ts'
+import { openProviderRecords } from './provider-records.ts'
+import { openProviding, type Providing } from './providing.ts'
+import { openSwarm, type Swarm } from './swarm.ts'
+
+export type { AnnounceStatus }
 
 export interface NetOptions {
   /** Multiaddrs to listen on. */
@@ -41,12 +59,6 @@ export interface FoundProvider {
   readonly addresses: readonly string[]
 }
 
-export interface AnnounceStatus {
-  readonly keys: number
-  readonly due: number
-  readonly lastAtMs: number | undefined
-}
-
 export interface Net extends AsyncDisposable {
   readonly peerId: string
   /** Multiaddrs with /p2p/ that others may be told. */
@@ -61,4 +73,169 @@ export interface Net extends AsyncDisposable {
   providedChanged(): void
   announcing(): AnnounceStatus
   dht(): { readonly mode: 'client' | 'server'; readonly peers: number }
+}
+
+export interface NetDeps {
+  readonly reader: BlockReader
+  /** What this node provides: manifests, file roots and whole-file SHA-256s as raw CIDs. */
+  providedKeys(): Iterable<CID>
+  readonly clock: Clock
+  readonly log: Logger
+}
+
+export interface NetPaths {
+  /** The key file; made when there is none. */
+  readonly key: string
+  /** SQLite; everything in it can be learnt again. */
+  readonly database: string
+}
+
+/** Opens everything between us and others, in the order in which one part needs the next. */
+export async function openNet(deps: NetDeps, options: NetOptions, paths: NetPaths): Promise<Net> {
+  const { reader, clock, log } = deps
+  const bootstrap = options.bootstrap.map(text => parsePeerAddress(text, 'the bootstrap address'))
+  await using stack = new AsyncDisposableStack()
+  const key = await loadIdentity(paths.key)
+  const { db } = stack.use(openNetworkDb({ clock, log }, paths.database))
+  const records = openProviderRecords({ db, clock })
+  const ledger = openAnnounceLedger({ db, clock })
+  const provides = (multihash: Uint8Array): boolean => ledger.has(multihash)
+  const host = stack.use(
+    await openHost({ key, datastore: openDatastore(db), records, provides, clock, log }, options),
+  )
+  const { libp2p, kad, table } = host
+  const dht = stack.use(openDht({ libp2p, kad, table, records, clock, log }))
+  const shareable: Host['shareable'] = addresses => host.shareable(addresses)
+  const swarm = stack.use(await openSwarm({ libp2p, reader, clock, log, shareable }, options))
+  const self = { id: libp2p.peerId.toMultihash().bytes }
+  const sender = openAnnounceSender({
+    libp2p,
+    clock,
+    self: () => ({ ...self, addresses: host.bareAddresses().map(address => address.bytes) }),
+  })
+  const providing = stack.use(
+    openProviding({
+      ledger,
+      dht,
+      sender,
+      providedKeys: () => deps.providedKeys(),
+      addresses: () => host.bareAddresses().map(String),
+      clock,
+      log,
+    }),
+  )
+  const joining = stack.use(openBootstrap({ libp2p, clock, log }, bootstrap))
+  const finder = openFinder({
+    self: libp2p.peerId,
+    swarm,
+    dht,
+    isJoining: () => joining.peers > 0 || libp2p.getConnections().length > 0,
+    lanPeers: () => host.lan.peers(),
+    clock,
+    log,
+  })
+  return new OpenNet({ host, dht, swarm, providing, finder, provides }, stack.move())
+}
+
+interface NetParts {
+  readonly host: Host
+  readonly dht: Dht
+  readonly swarm: Swarm
+  readonly providing: Providing
+  readonly finder: SourceFinder
+  provides(multihash: Uint8Array): boolean
+}
+
+class OpenNet implements Net {
+  readonly peerId: string
+  readonly finder: SourceFinder
+  readonly #parts: NetParts
+  readonly #stack: AsyncDisposableStack
+  /** What identify said; forgotten with the connection. */
+  readonly #agents = new Map<string, string>()
+
+  constructor(parts: NetParts, stack: AsyncDisposableStack) {
+    const { libp2p } = parts.host
+    this.#parts = parts
+    this.#stack = stack
+    this.peerId = libp2p.peerId.toString()
+    this.finder = parts.finder
+    libp2p.addEventListener('peer:identify', ({ detail }) => {
+      const { peerId, agentVersion } = detail
+      if (agentVersion !== undefined) this.#agents.set(peerId.toString(), agentVersion)
+    })
+    libp2p.addEventListener('peer:disconnect', ({ detail }) => {
+      this.#agents.delete(detail.toString())
+    })
+    libp2p.addEventListener('self:peer:update', () => parts.providing.moved())
+  }
+
+  addresses(): string[] {
+    return this.#parts.host.addresses().map(String)
+  }
+
+  peers(): ConnectedPeer[] {
+    const { host, swarm } = this.#parts
+    const channels = new Map(swarm.peers().map(peer => [peer.peerId, peer]))
+    const connections = host.libp2p.getConnections().filter(({ status }) => status === 'open')
+    const byPeer = Map.groupBy(connections, ({ remotePeer }) => remotePeer.toString())
+    return [...byPeer].flatMap(([peerId, [connection]]) => {
+      if (connection === undefined) return []
+      const { remoteAddr, direction, timeline, rtt } = connection
+      const channel = channels.get(peerId)
+      return {
+        peerId,
+        address: remoteAddr.toString(),
+        direction,
+        agent: channel?.agent ?? this.#agents.get(peerId),
+        connectedAtMs: timeline.open,
+        swarm: channel,
+        rttMs: rtt,
+      }
+    })
+  }
+
+  async connect(text: string, signal: AbortSignal): Promise<{ peerId: string; address: string }> {
+    const { libp2p } = this.#parts.host
+    const { peer, address } = parsePeerAddress(text, 'the address')
+    if (peer.equals(libp2p.peerId)) throw new InvalidInputError(`${text} is this node`)
+    try {
+      const connection = await libp2p.dial(address, { signal })
+      return { peerId: peer.toString(), address: connection.remoteAddr.toString() }
+    } catch (error) {
+      signal.throwIfAborted()
+      throw new UnavailableError(`${text} cannot be reached: ${messageOf(error)}`, {
+        cause: error,
+        hint: 'check that the node runs and that its address and port are right',
+      })
+    }
+  }
+
+  async *providers(key: CID, signal: AbortSignal): AsyncGenerator<FoundProvider> {
+    const { host, dht } = this.#parts
+    if (this.#parts.provides(key.multihash.bytes)) {
+      yield { peerId: this.peerId, addresses: host.bareAddresses().map(String) }
+    }
+    for await (const { peer, addresses } of dht.providers(key, signal)) {
+      if (peer.equals(host.libp2p.peerId)) continue
+      yield { peerId: peer.toString(), addresses: addresses.map(String) }
+    }
+  }
+
+  providedChanged(): void {
+    this.#parts.providing.changed()
+  }
+
+  announcing(): AnnounceStatus {
+    return this.#parts.providing.status()
+  }
+
+  dht(): { readonly mode: 'client' | 'server'; readonly peers: number } {
+    const { dht } = this.#parts
+    return { mode: dht.mode(), peers: dht.size() }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.disposeAsync()
+  }
 }
