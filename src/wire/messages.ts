@@ -183,11 +183,12 @@ function readRanges(reader: FieldReader): Range[] {
   // Checked before the loop: a count alone must not make us work.
   if (count < 1 || count * 8 > reader.rest) throw new ProtocolError(`have: ${count} ranges`)
   const ranges: Range[] = []
-  let last = 0
+  let last = -1
   for (let index = 0; index < count; index += 1) {
     const start = reader.u32()
     const end = reader.u32()
-    if (start < last || end <= start) throw new ProtocolError('have: ranges out of order')
+    // Apart, too: one set of chunks has one encoding.
+    if (start <= last || end <= start) throw new ProtocolError('have: ranges out of order')
     ranges.push([start, end])
     last = end
   }

@@ -1,0 +1,9 @@
+/** How long a fuzz test runs: some seconds in the normal suite, FUZZ_SECONDS where more is wanted. */
+
+import { second } from '../../src/core/units.ts'
+
+/** Milliseconds; `seconds` is the share of the normal suite. */
+export function fuzzMs(seconds: number): number {
+  const asked = Number(process.env['FUZZ_SECONDS'] ?? seconds)
+  return (Number.isFinite(asked) && asked > 0 ? asked : seconds) * second
+}

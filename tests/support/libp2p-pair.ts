@@ -1,0 +1,82 @@
+/** Real libp2p nodes on loopback, with the transports, crypto and limits that the host of src/net uses. */
+
+import { noise } from '@chainsafe/libp2p-noise'
+import { yamux } from '@chainsafe/libp2p-yamux'
+import { generateKeyPair } from '@libp2p/crypto/keys'
+import { identify } from '@libp2p/identify'
+import type { Libp2p } from '@libp2p/interface'
+import { tcp } from '@libp2p/tcp'
+import { createLibp2p } from 'libp2p'
+import { systemClock } from '../../src/core/clock.ts'
+import { silentLog } from '../../src/core/log.ts'
+import { openNoiseCrypto } from '../../src/net/noise-crypto.ts'
+import { openSwarm, type PeerHint, type Swarm, type SwarmDeps } from '../../src/net/swarm.ts'
+import { MemoryReader } from './memory-reader.ts'
+
+export async function openLibp2p(listen = ['/ip4/127.0.0.1/tcp/0']): Promise<Libp2p> {
+  return createLibp2p({
+    privateKey: await generateKeyPair('Ed25519'),
+    addresses: { listen },
+    transports: [tcp()],
+    connectionEncrypters: [noise({ crypto: openNoiseCrypto() })],
+    streamMuxers: [yamux({ maxInboundStreams: 64, streamOptions: { inactivityTimeout: 120_000 } })],
+    services: { identify: identify() },
+    // Everybody comes from one address here.
+    connectionManager: { inboundConnectionThreshold: 1000, maxIncomingPendingConnections: 1000 },
+    connectionMonitor: { enabled: false },
+  })
+}
+
+/** One node that speaks the swarm protocol; disposing it ends both. */
+export interface SwarmNode extends AsyncDisposable {
+  readonly libp2p: Libp2p
+  readonly swarm: Swarm
+  readonly reader: MemoryReader
+  readonly id: string
+  /** How others reach it. */
+  hint(): PeerHint
+}
+
+export interface SwarmNodeOptions extends Partial<Omit<SwarmDeps, 'libp2p' | 'reader'>> {
+  readonly reader?: MemoryReader
+  readonly peersMax?: number
+  readonly agent?: string
+}
+
+export async function openSwarmNode(options: SwarmNodeOptions = {}): Promise<SwarmNode> {
+  await using stack = new AsyncDisposableStack()
+  const { reader = new MemoryReader(), agent = 'commonweight/test', peersMax, ...deps } = options
+  const libp2p = await openLibp2p()
+  stack.defer(() => libp2p.stop())
+  const swarm = stack.use(
+    await openSwarm(
+      {
+        libp2p,
+        reader,
+        clock: systemClock,
+        log: silentLog,
+        shareable: addresses => addresses,
+        ...deps,
+      },
+      peersMax === undefined ? { agent } : { agent, peersMax },
+    ),
+  )
+  const owned = stack.move()
+  return {
+    libp2p,
+    swarm,
+    reader,
+    id: libp2p.peerId.toString(),
+    hint: () => ({ peer: libp2p.peerId, addresses: libp2p.getMultiaddrs() }),
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  }
+}
+
+/** Polls until `isTrue`, for at most `ms`; the last resort where nothing tells when. */
+export async function until(isTrue: () => boolean, ms = 5000): Promise<void> {
+  const endMs = performance.now() + ms
+  while (!isTrue()) {
+    if (performance.now() > endMs) throw new Error(`not within ${ms} ms: ${isTrue.toString()}`)
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+}
