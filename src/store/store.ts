@@ -129,7 +129,8 @@ export interface Place {
 
 export interface PartialSpec {
   readonly root: CID
-  readonly sha256: Uint8Array
+  /** Undefined when only the root is known: publish then finds it out, and has nothing to compare. */
+  readonly sha256: Uint8Array | undefined
   readonly table: ChunkTable
   /** Absolute path that the finished file gets. */
   readonly place: string
@@ -149,6 +150,11 @@ export interface PendingPull {
   readonly id: string
   readonly request: string
 }
+
+export type LostModel = Pick<
+  HeldModel,
+  'manifest' | 'name' | 'origin' | 'folder' | 'pinned' | 'seeding'
+>
 
 export interface Store extends BlockReader, AsyncDisposable {
   // Models.
@@ -205,8 +211,10 @@ export interface Store extends BlockReader, AsyncDisposable {
   /** Everything that should be findable: manifests, file roots and whole-file SHA-256 of what is held and seeded. */
   providedKeys(): Iterable<CID>
 
-  /** Models known to the durable state whose index was lost (damaged database): re-import, then addModel. */
-  lostModels(): { manifest: CID; name: string | undefined; pinned: boolean; folder: string }[]
+  /** Models whose index was lost (damaged database), and which have files not indexed again since. */
+  lostModels(): LostModel[]
+  /** All that could be found of a lost model was indexed again: it is not listed at the next start. */
+  clearLost(manifest: CID): void
 }
 
 export type { Partial, VerifiedBlock }

@@ -1,0 +1,193 @@
+/**
+ * Reads chunks back: the file's stamp is compared after every read, the bytes are hashed on the first
+ * read of each chunk in a run, and what does not match is withdrawn and read from another copy.
+ *
+ * Invariants:
+ * 1. Bytes are given out only if, after they were read, the path still had the stamp under which the
+ *    file was indexed: an edit before or during the read is seen.
+ * 2. Bytes read for the first time in this run are hashed before they are given out, so that rot that
+ *    keeps the stamp is not served either.
+ * 3. Being out of descriptors or memory withdraws nothing.
+ */
+
+import type { FileHandle } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
+import { equalBytes } from '../core/bytes.ts'
+import type { CID } from '../core/cid.ts'
+import { sha256 } from '../core/digest.ts'
+import { IntegrityError, NotFoundError, systemCode } from '../core/errors.ts'
+import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
+import type { ChunkRef } from '../dag/chunk-table.ts'
+import type { ChunkIndex, Content } from './chunk-index.ts'
+import { asStorageError } from './files.ts'
+import { type Copy, hasChunk, type Holdings } from './holdings.ts'
+import type { OpenFiles } from './open-files.ts'
+import type { IoOptions } from './store.ts'
+
+export interface ChunkReaderDeps {
+  readonly index: ChunkIndex
+  readonly holdings: Holdings
+  readonly files: OpenFiles
+}
+
+/** What one try at one copy gave. */
+type Outcome = { readonly bytes: Uint8Array } | { readonly reason: string }
+
+/** One copy of the wanted chunk, in the file where it was asked for or in another one. */
+interface Spot {
+  readonly content: Content
+  readonly copy: Copy
+  readonly index: number
+  readonly ref: ChunkRef
+}
+
+export class ChunkReader {
+  readonly #deps: ChunkReaderDeps
+
+  constructor(deps: ChunkReaderDeps) {
+    this.#deps = deps
+  }
+
+  async read(root: CID, chunk: number, options: IoOptions = {}): Promise<Uint8Array> {
+    const { holdings } = this.#deps
+    const content = holdings.contentOf(root)
+    const isChunk = Number.isInteger(chunk) && chunk >= 0 && chunk < (content?.chunks ?? 0)
+    if (content === undefined || !isChunk || !holdings.isServed(content)) throw notHeld(root, chunk)
+    const failures: string[] = []
+    // Twice, because a copy can move while it is read: a partial that is being published.
+    for (let pass = 0; pass < 2; pass += 1) {
+      for (const spot of this.#spots(content, chunk)) {
+        options.signal?.throwIfAborted()
+        // One at a time: a second copy is read only when the first one failed.
+        const outcome = await this.#try(spot)
+        if ('bytes' in outcome) return outcome.bytes
+        failures.push(outcome.reason)
+      }
+    }
+    if (failures.length === 0) throw notHeld(root, chunk)
+    throw new IntegrityError(`chunk ${chunk} of ${root.toString()}: ${failures.join('; ')}`, {
+      hint: 'the damaged chunks are no longer offered: verify the model to see which they are',
+    })
+  }
+
+  /** The copies of the file itself, then other files that contain the same chunk. */
+  *#spots(content: Content, index: number): Generator<Spot> {
+    const { index: database, holdings } = this.#deps
+    const ref = database.tableOf(content).ref(index)
+    for (const copy of holdings.copiesOf(content)) {
+      if (hasChunk(copy, index)) yield { content, copy, index, ref }
+    }
+    for (const other of database.positionsOf(ref.digest)) {
+      if (other.content.id === content.id && other.index === index) continue
+      const otherRef = database.tableOf(other.content).ref(other.index)
+      for (const copy of holdings.copiesOf(other.content)) {
+        if (hasChunk(copy, other.index)) yield { ...other, copy, ref: otherRef }
+      }
+    }
+  }
+
+  async #try(spot: Spot): Promise<Outcome> {
+    const { copy, ref } = spot
+    const { path } = copy
+    const { files } = this.#deps
+    try {
+      let read = await files.use(path, handle => readWithStamp(handle, path, ref))
+      if (!read.isSame) {
+        // Another file lies at the path than the one kept open: the path is what counts.
+        files.forget(path)
+        read = await files.use(path, handle => readWithStamp(handle, path, ref))
+      }
+      return this.#judge(spot, read)
+    } catch (error) {
+      return this.#unreadable(spot, error)
+    }
+  }
+
+  #judge({ copy, content, index, ref }: Spot, { bytes, stamp, isSame }: ChunkRead): Outcome {
+    const { holdings } = this.#deps
+    if (copy.kind === 'file' && !(isSame && sameStamp(stamp, copy.file.stamp))) {
+      holdings.noteStamp(copy.file, isSame ? stamp : undefined)
+      return { reason: `${copy.path} was changed` }
+    }
+    if (!holdings.wasSeen(copy.path, index)) {
+      if (bytes.length !== ref.length || !equalBytes(sha256(bytes), ref.digest)) {
+        holdings.noteDamage(copy, content, [index])
+        return { reason: `${copy.path} does not match at ${ref.offset}` }
+      }
+      holdings.noteSeen(copy, content, index)
+    }
+    return { bytes }
+  }
+
+  #unreadable(spot: Spot, error: unknown): Outcome {
+    const { files, holdings } = this.#deps
+    const { copy, content, index } = spot
+    const code = systemCode(error)
+    if (code === undefined || busyCodes.has(code)) {
+      throw asStorageError(`reading ${copy.path}`, error)
+    }
+    files.forget(copy.path)
+    // A sector that cannot be read is one bad chunk; a file that cannot be opened is none of ours now.
+    if (code === 'EIO' || copy.kind === 'partial') holdings.noteDamage(copy, content, [index])
+    else holdings.noteStamp(copy.file, undefined)
+    return { reason: `${copy.path}: ${code}` }
+  }
+}
+
+/** The machine's state, not the file's. */
+const busyCodes: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'EINTR', 'EAGAIN'])
+
+function notHeld(root: CID, chunk: number): NotFoundError {
+  return new NotFoundError(`chunk ${chunk} of ${root.toString()} is not held here`)
+}
+
+interface ChunkRead {
+  /** Shorter than the chunk at the end of a file that was cut. */
+  readonly bytes: Uint8Array
+  /** Of what lies at the path. */
+  readonly stamp: FileStamp
+  /** What lies at the path is a regular file, and the one that was read. */
+  readonly isSame: boolean
+}
+
+/** Reads first and looks after, so that the look covers the read. */
+async function readWithStamp(
+  handle: FileHandle,
+  path: string,
+  { offset, length }: ChunkRef,
+): Promise<ChunkRead> {
+  // Not from Buffer's shared pool: the caller may keep a chunk, or transfer it to a thread.
+  const buffer = Buffer.allocUnsafeSlow(length)
+  const bytes = buffer.subarray(0, await readFull(handle, buffer, offset))
+  const stats = await stat(path, { bigint: true })
+  const stamp = stampOf(stats)
+  const opened = await inodeOf(handle)
+  return { bytes, stamp, isSame: stats.isFile() && opened === stamp.ino }
+}
+
+/** How much was read: less than the buffer only at the end of the file. */
+export async function readFull(
+  handle: FileHandle,
+  buffer: Buffer,
+  offset: number,
+): Promise<number> {
+  let filled = 0
+  while (filled < buffer.length) {
+    const rest = buffer.length - filled
+    const { bytesRead } = await handle.read(buffer, filled, rest, offset + filled)
+    if (bytesRead === 0) break
+    filled += bytesRead
+  }
+  return filled
+}
+
+const inodes = new WeakMap<FileHandle, bigint>()
+
+/** An open file keeps its inode: asked once. */
+async function inodeOf(handle: FileHandle): Promise<bigint> {
+  const known = inodes.get(handle)
+  if (known !== undefined) return known
+  const { ino } = await handle.stat({ bigint: true })
+  inodes.set(handle, ino)
+  return ino
+}

@@ -1,0 +1,246 @@
+/**
+ * Removing: a model, and what no model needs any more. What may be deleted from the disk is decided
+ * here and nowhere else: files in our own models folder that are as we wrote them, and partial files.
+ *
+ * Invariants:
+ * 1. A file outside the models folder is never deleted, nor one that was changed since it was indexed,
+ *    nor one that another model wants.
+ * 2. The model is forgotten before its files go: a crash in between leaves files, not a model without.
+ * 3. Nothing of a running pull is touched.
+ */
+
+import { opendir, rmdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import type { CID } from '../core/cid.ts'
+import { ConflictError, systemCode } from '../core/errors.ts'
+import { sameStamp, stampOf } from '../core/file-stamp.ts'
+import type { ChunkIndex, IndexedPartial } from './chunk-index.ts'
+import { asStorageError, isInside, partialFolderName, removeFile, statLink } from './files.ts'
+import type { Holdings } from './holdings.ts'
+import type { Models } from './models.ts'
+import type { OpenFiles } from './open-files.ts'
+import { partOf, type Partials } from './partials.ts'
+import type { StateDb, StoredModel } from './state-db.ts'
+import type { ModelPlacement, Removed } from './store.ts'
+
+export interface RemovalDeps {
+  readonly index: ChunkIndex
+  readonly state: StateDb
+  readonly holdings: Holdings
+  readonly models: Models
+  readonly partials: Partials
+  readonly files: OpenFiles
+  /** Our own models folder. */
+  readonly modelsFolder: string
+}
+
+interface Tally {
+  filesDeleted: number
+  bytesFreed: number
+  readonly kept: string[]
+}
+
+/** Levels of the models folder that are searched for stray partials: org, model, and one to spare. */
+const searchDepthMax = 4
+
+export class Removal {
+  readonly #deps: RemovalDeps
+
+  constructor(deps: RemovalDeps) {
+    this.#deps = deps
+  }
+
+  async removeModel(manifest: CID, options: { deleteFiles: boolean }): Promise<Removed> {
+    const { models, state } = this.#deps
+    const model = models.require(manifest)
+    const placements = state.placements(model)
+    if (this.#isBusy(placements)) {
+      throw new ConflictError(`${model.name ?? manifest.toString()} is being pulled`, {
+        hint: 'cancel the pull first',
+      })
+    }
+    models.forget(model)
+    const tally = newTally()
+    for (const { place } of placements) {
+      await this.#release(place, { deleteFiles: options.deleteFiles, dryRun: false }, tally)
+    }
+    await this.#removeEmptyFolders(model, placements)
+    return tally
+  }
+
+  async gc({ dryRun }: { dryRun: boolean }): Promise<Removed> {
+    const { state } = this.#deps
+    const tally = newTally()
+    for (const model of state.models()) {
+      const placements = state.placements(model)
+      if (model.pinned || model.origin !== 'pulled' || this.#isBusy(placements)) continue
+      if (!(await isInside(this.#deps.modelsFolder, model.folder))) continue
+      if (dryRun) await this.#count(model, placements, tally)
+      else add(tally, await this.removeModel(model.manifest, { deleteFiles: true }))
+    }
+    await this.#collectPartials(dryRun, tally)
+    await this.#collectStrayParts(dryRun, tally)
+    if (!dryRun) this.#collectRows()
+    return tally
+  }
+
+  /** What removing this model would do. */
+  async #count(
+    model: StoredModel,
+    placements: readonly ModelPlacement[],
+    tally: Tally,
+  ): Promise<void> {
+    for (const { place } of placements) {
+      const others = this.#deps.state.modelsAt(place).filter(({ id }) => id !== model.id)
+      if (others.length > 0) continue
+      await this.#release(place, { deleteFiles: true, dryRun: true }, tally)
+    }
+  }
+
+  #isBusy(placements: readonly ModelPlacement[]): boolean {
+    return placements.some(({ place }) => this.#deps.partials.isOpen(place))
+  }
+
+  /** One place that a model no longer wants. */
+  async #release(
+    place: string,
+    how: { deleteFiles: boolean; dryRun: boolean },
+    tally: Tally,
+  ): Promise<void> {
+    const { index, state, holdings, files } = this.#deps
+    if (!how.dryRun && state.modelsAt(place).length > 0) return
+    const partial = index.partialAt(place)
+    if (partial !== undefined) await this.#deletePartial(partial, how.dryRun, tally)
+    const file = index.fileAt(place)
+    if (file === undefined) return
+    if (!how.dryRun) {
+      holdings.change([file.content], () => index.deleteFile(file))
+      holdings.forgetSeen(place)
+      files.forget(place)
+    }
+    if (!how.deleteFiles) return
+    const stats = await statLink(place)
+    if (stats === undefined) return
+    const isOurs = stats.isFile() && (await isInside(this.#deps.modelsFolder, place))
+    if (!isOurs || !sameStamp(stampOf(stats), file.stamp)) {
+      tally.kept.push(place)
+      return
+    }
+    if (!how.dryRun) await removeFile(place)
+    tally.filesDeleted += 1
+    // Another name of the same file keeps its bytes.
+    if (stats.nlink === 1n) tally.bytesFreed += Number(stats.size)
+  }
+
+  async #deletePartial(partial: IndexedPartial, dryRun: boolean, tally: Tally): Promise<void> {
+    const { index, holdings, files } = this.#deps
+    if (!dryRun) {
+      holdings.change([partial.content], () => index.deletePartial(partial.place))
+      holdings.forgetSeen(partial.part)
+      files.forget(partial.part)
+    }
+    await countAndRemove(partial.part, dryRun, tally)
+  }
+
+  /** Partials of places that no model wants. */
+  async #collectPartials(dryRun: boolean, tally: Tally): Promise<void> {
+    const { index, state, partials } = this.#deps
+    for (const partial of index.allPartials()) {
+      const { place } = partial
+      if (partials.isOpen(place) || state.modelsAt(place).length > 0) continue
+      await this.#deletePartial(partial, dryRun, tally)
+    }
+  }
+
+  /** Partial files in our models folder that nothing knows, as an index that was lost leaves them. */
+  async #collectStrayParts(dryRun: boolean, tally: Tally): Promise<void> {
+    const { index, state, modelsFolder } = this.#deps
+    const known = new Set(index.allPartials().map(({ part }) => part))
+    for (const model of state.models()) {
+      for (const { place, root } of state.placements(model)) {
+        known.add(partOf({ folder: model.folder, place, root }))
+      }
+    }
+    for await (const part of partsBelow(modelsFolder, 0)) {
+      if (!known.has(part) && !this.#deps.partials.isWriting(part))
+        await countAndRemove(part, dryRun, tally)
+    }
+  }
+
+  /** Index rows of files and contents that no model wants. */
+  #collectRows(): void {
+    const { index, state, holdings } = this.#deps
+    for (const file of index.allFiles()) {
+      if (state.modelsAt(file.place).length > 0) continue
+      holdings.change([file.content], () => index.deleteFile(file))
+      holdings.forgetSeen(file.place)
+    }
+    for (const content of index.unusedContents()) index.deleteContent(content)
+  }
+
+  async #removeEmptyFolders(
+    model: StoredModel,
+    placements: readonly ModelPlacement[],
+  ): Promise<void> {
+    const { modelsFolder } = this.#deps
+    await removeIfEmpty(join(model.folder, partialFolderName))
+    if (!(await isInside(modelsFolder, model.folder))) return
+    const folders = new Set<string>()
+    for (const { place } of placements) {
+      for (
+        let folder = dirname(place);
+        folder.length > modelsFolder.length;
+        folder = dirname(folder)
+      ) {
+        folders.add(folder)
+      }
+    }
+    // The deepest first.
+    for (const folder of [...folders].toSorted((a, b) => b.length - a.length)) {
+      await removeIfEmpty(folder)
+    }
+  }
+}
+
+function newTally(): Tally {
+  return { filesDeleted: 0, bytesFreed: 0, kept: [] }
+}
+
+function add(tally: Tally, more: Removed): void {
+  tally.filesDeleted += more.filesDeleted
+  tally.bytesFreed += more.bytesFreed
+  tally.kept.push(...more.kept)
+}
+
+async function countAndRemove(part: string, dryRun: boolean, tally: Tally): Promise<void> {
+  const stats = await statLink(part)
+  if (stats === undefined) return
+  if (!dryRun) await removeFile(part)
+  tally.filesDeleted += 1
+  // A partial is sparse: what it really takes, in the 512-byte units of stat.
+  if (stats.nlink === 1n) tally.bytesFreed += Number(stats.blocks) * 512
+}
+
+async function* partsBelow(folder: string, depth: number): AsyncGenerator<string> {
+  const stats = await statLink(folder)
+  if (stats?.isDirectory() !== true || depth > searchDepthMax) return
+  for await (const entry of await opendir(folder)) {
+    const path = join(folder, entry.name)
+    if (!entry.isDirectory()) {
+      const isPart = folder.endsWith(partialFolderName) && entry.name.endsWith('.part')
+      if (isPart) yield path
+    } else {
+      yield* partsBelow(path, depth + 1)
+    }
+  }
+}
+
+async function removeIfEmpty(folder: string): Promise<void> {
+  try {
+    await rmdir(folder)
+  } catch (error) {
+    const code = systemCode(error)
+    if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOENT' || code === 'ENOTDIR') return
+    throw asStorageError(`removing the empty folder ${folder}`, error)
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * state.db: models, names, pins and pending pulls, which nothing else knows; every commit survives a
+ * power cut. Every statement on that database is here.
+ */
+
+import { type CID, decodeCid } from '../core/cid.ts'
+import type { Database, Row } from './database.ts'
+import type { ModelOrigin, ModelPlacement, NewModel, PendingPull } from './store.ts'
+
+export interface StoredModel {
+  readonly id: number
+  readonly manifest: CID
+  readonly name: string | undefined
+  readonly origin: ModelOrigin
+  readonly folder: string
+  readonly pinned: boolean
+  readonly seeding: boolean
+  readonly addedAtMs: number
+  /** The index that knew its files is gone, and it was not added again since. */
+  readonly lost: boolean
+}
+
+const columns = 'id, manifest, name, origin, folder, pinned, seeding, added_ms, lost'
+
+export class StateDb {
+  readonly #db: Database
+
+  constructor(db: Database) {
+    this.#db = db
+  }
+
+  transaction<T>(work: () => T): T {
+    return this.#db.transaction(work)
+  }
+
+  model(manifest: CID): StoredModel | undefined {
+    const row = this.#db.get(`SELECT ${columns} FROM model WHERE manifest = ?`, manifest.bytes)
+    return row === undefined ? undefined : toModel(row)
+  }
+
+  /** Oldest first. */
+  models(): StoredModel[] {
+    return this.#db.all(`SELECT ${columns} FROM model ORDER BY id`).map(toModel)
+  }
+
+  block(manifest: CID): Uint8Array | undefined {
+    const row = this.#db.get('SELECT block FROM model WHERE manifest = ?', manifest.bytes)
+    return row?.['block'] as Uint8Array | undefined
+  }
+
+  placements(model: StoredModel): ModelPlacement[] {
+    const sql =
+      'SELECT path, place, size, sha256, root FROM model_file WHERE model = ? ORDER BY path'
+    return this.#db.all(sql, model.id).map(toPlacement)
+  }
+
+  /** The models that want a file at this place. */
+  modelsAt(place: string): StoredModel[] {
+    const sql = `SELECT DISTINCT ${columns} FROM model JOIN model_file ON model = id WHERE place = ?`
+    return this.#db.all(sql, place).map(toModel)
+  }
+
+  /** Whether some model gives the file of this root to others. */
+  isServed(root: CID): boolean {
+    const sql = `SELECT 1 FROM model_file f JOIN model m ON m.id = f.model
+      WHERE f.root = ? AND m.seeding = 1 LIMIT 1`
+    return this.#db.get(sql, root.bytes) !== undefined
+  }
+
+  putModel(model: NewModel, addedAtMs: number): void {
+    this.transaction(() => {
+      if (model.name !== undefined) this.#freeName(model.name)
+      const known = this.model(model.manifest)
+      // Another selection of the same model into the same folder adds to what is wanted there.
+      if (known !== undefined && known.folder !== model.folder) {
+        this.#db.run('DELETE FROM model_file WHERE model = ?', known.id)
+      }
+      const id = known === undefined ? this.#insert(model, addedAtMs) : this.#update(known, model)
+      const sql = `INSERT OR REPLACE INTO model_file (model, path, place, size, sha256, root)
+        VALUES (?, ?, ?, ?, ?, ?)`
+      for (const { path, place, size, sha256, root } of model.files) {
+        this.#db.run(sql, id, path, place, size, sha256, root.bytes)
+      }
+    })
+  }
+
+  setPinned(manifest: CID, pinned: boolean): void {
+    this.#db.run('UPDATE model SET pinned = ? WHERE manifest = ?', Number(pinned), manifest.bytes)
+  }
+
+  setName(manifest: CID, name: string): void {
+    this.transaction(() => {
+      this.#freeName(name)
+      this.#db.run('UPDATE model SET name = ? WHERE manifest = ?', name, manifest.bytes)
+    })
+  }
+
+  deleteModel(model: StoredModel): void {
+    this.#db.run('DELETE FROM model WHERE id = ?', model.id)
+  }
+
+  /** Marks all models as lost when the index is not the one they were added to. */
+  noteIndex(id: string): void {
+    this.transaction(() => {
+      const known = this.#db.get("SELECT value FROM meta WHERE key = 'index'")?.['value']
+      if (known === id) return
+      if (known !== undefined) this.#db.run('UPDATE model SET lost = 1')
+      this.#db.run("INSERT OR REPLACE INTO meta (key, value) VALUES ('index', ?)", id)
+    })
+  }
+
+  clearLost(manifest: CID): void {
+    this.#db.run('UPDATE model SET lost = 0 WHERE manifest = ?', manifest.bytes)
+  }
+
+  putPending(pull: PendingPull): void {
+    const sql = 'INSERT OR REPLACE INTO pending (id, request) VALUES (?, ?)'
+    this.#db.run(sql, pull.id, pull.request)
+  }
+
+  deletePending(id: string): void {
+    this.#db.run('DELETE FROM pending WHERE id = ?', id)
+  }
+
+  pending(): PendingPull[] {
+    return this.#db
+      .all('SELECT id, request FROM pending ORDER BY id')
+      .map(row => ({ id: String(row['id']), request: String(row['request']) }))
+  }
+
+  #insert(model: NewModel, addedAtMs: number): number {
+    const { manifest, name, origin, folder, pinned, seeding, block } = model
+    const sql = `INSERT INTO model (manifest, name, origin, folder, pinned, seeding, added_ms, block)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?)`
+    return this.#db.run(
+      sql,
+      manifest.bytes,
+      name ?? null,
+      origin,
+      folder,
+      Number(pinned),
+      Number(seeding),
+      addedAtMs,
+      block,
+    )
+  }
+
+  #update(known: StoredModel, model: NewModel): number {
+    const { name, origin, folder, pinned, seeding } = model
+    const sql = `UPDATE model SET name = coalesce(?, name), origin = ?, folder = ?, pinned = ?,
+      seeding = ?, lost = 0 WHERE id = ?`
+    this.#db.run(sql, name ?? null, origin, folder, Number(pinned), Number(seeding), known.id)
+    return known.id
+  }
+
+  /** A name means one model: the one that got it last. */
+  #freeName(name: string): void {
+    this.#db.run('UPDATE model SET name = NULL WHERE name = ?', name)
+  }
+}
+
+function toModel(row: Row): StoredModel {
+  return {
+    id: Number(row['id']),
+    manifest: decodeCid(row['manifest'] as Uint8Array),
+    name: (row['name'] as string | null) ?? undefined,
+    origin: row['origin'] as ModelOrigin,
+    folder: String(row['folder']),
+    pinned: row['pinned'] !== 0,
+    seeding: row['seeding'] !== 0,
+    addedAtMs: Number(row['added_ms']),
+    lost: row['lost'] !== 0,
+  }
+}
+
+function toPlacement(row: Row): ModelPlacement {
+  return {
+    path: String(row['path']),
+    place: String(row['place']),
+    size: Number(row['size']),
+    sha256: row['sha256'] as Uint8Array,
+    root: decodeCid(row['root'] as Uint8Array),
+  }
+}
