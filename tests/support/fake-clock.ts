@@ -1,0 +1,75 @@
+/** A clock that moves only when told: sleepers wake in order as it passes their time. */
+
+import type { Clock } from '../../src/core/clock.ts'
+
+interface Sleeper {
+  readonly atMs: number
+  readonly wake: () => void
+}
+
+export class FakeClock implements Clock {
+  #nowMs: number
+  #sleepers: Sleeper[] = []
+
+  constructor(nowMs = 1_800_000_000_000) {
+    this.#nowMs = nowMs
+  }
+
+  now(): number {
+    return this.#nowMs
+  }
+
+  monotonic(): number {
+    return this.#nowMs
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    if (signal?.aborted === true) return Promise.reject(signal.reason as Error)
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    const sleeper: Sleeper = { atMs: this.#nowMs + ms, wake: resolve }
+    this.#sleepers.push(sleeper)
+    signal?.addEventListener(
+      'abort',
+      () => {
+        this.#sleepers = this.#sleepers.filter(other => other !== sleeper)
+        reject(signal.reason as Error)
+      },
+      { once: true },
+    )
+    return promise
+  }
+
+  /** Sets the wall clock, as a person or NTP does. */
+  jump(nowMs: number): void {
+    this.#nowMs = nowMs
+  }
+
+  /**
+   * Lets time pass: at once when nobody sleeps; else whoever wakes runs before the next one does.
+   * Work that has yet to go to sleep is given a chance to by `await settle()` before.
+   */
+  async advance(ms: number): Promise<void> {
+    const endMs = this.#nowMs + ms
+    for (;;) {
+      const next = this.#sleepers
+        .filter(({ atMs }) => atMs <= endMs)
+        .sort((a, b) => a.atMs - b.atMs)[0]
+      if (next === undefined) break
+      this.#sleepers = this.#sleepers.filter(other => other !== next)
+      this.#nowMs = Math.max(this.#nowMs, next.atMs)
+      next.wake()
+      await settle()
+    }
+    this.#nowMs = endMs
+    await settle()
+  }
+}
+
+export function fakeClock(): FakeClock {
+  return new FakeClock()
+}
+
+/** Runs all that can run without time passing. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 5; turn += 1) await new Promise(resolve => setImmediate(resolve))
+}
