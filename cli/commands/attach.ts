@@ -1,0 +1,58 @@
+/** attach: follow an operation that another command started. */
+
+import type { Command } from 'commander'
+import { InvalidInputError, NotFoundError } from '../../src/core/errors.ts'
+import type { Context } from '../context.ts'
+import { detachAbout, follow } from '../follow.ts'
+import { pageEnd } from '../help.ts'
+import { showPulled } from './pull.ts'
+import { showSeeded } from './seed.ts'
+import { showVerified } from './verify.ts'
+
+export function define(command: Command, context: Context): void {
+  command
+    .description(
+      'Follows a seed, pull or verification that runs in the daemon, as if this command had started it. ' +
+        'Without an ID: the only one that runs.',
+    )
+    .argument('[ID]', 'as operations prints it')
+    .option('--detach', detachAbout, false)
+    .addHelpText('after', () =>
+      pageEnd({
+        examples: [{ command: 'attach', about: 'see the pull through that was left running' }],
+        exits: ['NOT_FOUND', 'UNAVAILABLE', 'INTEGRITY', 'STORAGE', 'CONFLICT', 'LIMIT'],
+      }),
+    )
+    .action((id: string | undefined, { detach }: { detach: boolean }) =>
+      attach(context, id, detach),
+    )
+}
+
+async function attach(context: Context, given: string | undefined, detach: boolean): Promise<void> {
+  const id = given ?? (await onlyRunning(context))
+  const result = await follow(context, (client, signal) => client.attach(id, signal), {
+    detach,
+  })
+  switch (result?.type) {
+    case undefined:
+      return
+    case 'seeded':
+      return showSeeded(context, result)
+    case 'pulled':
+      return showPulled(context, result)
+    case 'verified':
+      return showVerified(context, result)
+  }
+}
+
+async function onlyRunning(context: Context): Promise<string> {
+  const client = await context.client()
+  const all = await client.operations(context.signal)
+  const running = all.filter(({ state }) => state === 'running')
+  const [only] = running
+  if (only === undefined) throw new NotFoundError('nothing is running')
+  if (running.length === 1) return only.id
+  throw new InvalidInputError(`${running.length} operations are running`, {
+    hint: `name one: ${running.map(({ id, kind, target }) => `${id} (${kind} ${target})`).join(', ')}`,
+  })
+}

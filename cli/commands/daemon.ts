@@ -1,0 +1,75 @@
+/** daemon: run the node in the foreground, in this process's place. */
+
+import type { Command } from 'commander'
+import type { Context } from '../context.ts'
+import { becomeDaemon } from '../daemon-process.ts'
+import { pageEnd } from '../help.ts'
+
+export function define(command: Command, context: Context): void {
+  command
+    .description(
+      'Runs the node until SIGTERM or Ctrl-C, logging to stderr; prints its addresses when ready. This ' +
+        'is what a service manager starts.',
+    )
+    .option('--listen <MULTIADDR>', 'address to listen on; may be repeated', collect)
+    .option('--announce <MULTIADDR>', 'address to tell others instead; may be repeated', collect)
+    .option('--bootstrap <MULTIADDR>', 'peer to connect to at the start; may be repeated', collect)
+    .option('--network <KIND>', 'auto, public or lan: which addresses are told to others')
+    .option('--mdns', 'find peers on the local network')
+    .option('--no-mdns', 'do not')
+    .option('--relay', 'be a relay for peers behind NAT')
+    .option('--no-relay', 'do not')
+    .option('--storage-models <DIR>', 'where pulls without --to go')
+    .option('--storage-reserve-bytes <BYTES>', 'bytes that pulls leave free on a disk')
+    .option('--storage-reserve-fraction <FRACTION>', 'part of a disk that pulls leave free')
+    .option('--log-level <LEVEL>', 'debug, info, warn or error')
+    .option('--log-json', 'log as JSON, one object a line')
+    .option('--no-log-json', 'log for people')
+    .addHelpText('after', () =>
+      pageEnd({
+        notes: [
+          'Each flag is also a key of config.toml in the home (storage.models for --storage-models) and ' +
+            'an environment variable (COMMONWEIGHT_STORAGE_MODELS); flags win over variables, variables ' +
+            'over the file. commonweight config shows which value came from where.',
+        ],
+        examples: [
+          { command: 'daemon', about: 'as configured' },
+          {
+            command: 'daemon --listen /ip4/127.0.0.1/tcp/0 --no-mdns --log-level debug',
+            about: 'for a look, on this machine only',
+          },
+        ],
+        exits: ['STORAGE', 'CONFLICT'],
+      }),
+    )
+    .action(async (options: Readonly<Record<string, unknown>>) => {
+      context.exitCode = await becomeDaemon([...globalArgs(context), ...argsOf(command, options)])
+    })
+}
+
+function collect(value: string, before: string[] = []): string[] {
+  return [...before, value]
+}
+
+/** The flags as they were given, for the daemon's own parser; what was not given is not passed. */
+export function argsOf(command: Command, options: Readonly<Record<string, unknown>>): string[] {
+  const args: string[] = []
+  for (const [key, value] of Object.entries(options)) {
+    if (command.getOptionValueSource(key) !== 'cli') continue
+    const name = key.replaceAll(/[A-Z]/g, letter => `-${letter.toLowerCase()}`)
+    if (typeof value === 'boolean') args.push(value ? `--${name}` : `--no-${name}`)
+    else for (const one of [value].flat()) args.push(`--${name}=${String(one)}`)
+  }
+  return args
+}
+
+function globalArgs({ flags, paths }: Context): string[] {
+  // Only a home that was named: the daemon finds the others itself and tells where it came from.
+  const home = flags.home === undefined ? [] : [`--home=${paths.home}`]
+  return [
+    ...home,
+    ...(flags.json ? ['--json'] : []),
+    ...(flags.quiet ? ['--quiet'] : []),
+    ...(flags.color ? [] : ['--no-color']),
+  ]
+}

@@ -1,0 +1,78 @@
+/** id: the CIDs of files, without a daemon and without sharing anything. */
+
+import type { Command } from 'commander'
+import { toHex } from '../../src/core/bytes.ts'
+import { formatBytes } from '../../src/core/units.ts'
+import { findFiles } from '../../src/ingest/folder.ts'
+import { openHashPool } from '../../src/ingest/hash-file.ts'
+import { type ImportedModel, importFiles } from '../../src/ingest/import-files.ts'
+import type { Context } from '../context.ts'
+import { pageEnd } from '../help.ts'
+import { startProgress } from '../local-progress.ts'
+import { fields } from '../table.ts'
+import { plural, printable } from '../text.ts'
+
+export function define(command: Command, context: Context): void {
+  command
+    .description(
+      'Hashes files and prints what seed would announce: the root and SHA-256 of each, and the CID of ' +
+        'the manifest. Needs no daemon, shares and stores nothing.',
+    )
+    .argument('<PATH...>', 'a folder that is the model, or its files')
+    .addHelpText('after', () =>
+      pageEnd({
+        examples: [
+          {
+            command: 'id ~/models/all-MiniLM-L6-v2',
+            about: 'is this copy the one that others hold?',
+          },
+          {
+            command: 'id model.gguf --json | jq -r \'select(.type == "file").sha256\'',
+            about: 'the SHA-256, which hubs show too',
+          },
+        ],
+        exits: ['NOT_FOUND', 'STORAGE', 'CONFLICT', 'LIMIT'],
+      }),
+    )
+    .action((paths: string[]) => id(context, paths))
+}
+
+async function id(context: Context, given: readonly string[]): Promise<void> {
+  const { signal } = context
+  const files = await findFiles(
+    given.map(path => context.resolve(path)),
+    { signal },
+  )
+  await using pool = openHashPool()
+  const progress = startProgress(context, 'hashing')
+  const model = await importFiles({ pool }, files, { signal, onProgress: progress.update })
+  progress.end()
+  show(context, model)
+}
+
+function show({ output }: Context, model: ImportedModel): void {
+  for (const { path, file } of model.files) {
+    const { size } = file.stamp
+    const chunks = file.table.count
+    const facts = { path, size, sha256: toHex(file.sha256), root: file.root.toString(), chunks }
+    output.result({ type: 'file', ...facts }, () =>
+      [
+        `${output.style('bold', printable(path))}  ${formatBytes(size)}, ${plural(chunks, 'chunk')}`,
+        `  root    ${facts.root}`,
+        `  sha256  ${facts.sha256}`,
+      ].join('\n'),
+    )
+  }
+  const manifest = model.cid.toString()
+  const { bytes } = model
+  const files = model.files.length
+  output.result({ type: 'manifest', manifest, files, bytes }, () =>
+    fields(
+      [
+        ['manifest', manifest],
+        ['total', `${plural(files, 'file')}, ${formatBytes(bytes)}`],
+      ],
+      output.style,
+    ),
+  )
+}

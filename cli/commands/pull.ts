@@ -1,0 +1,113 @@
+/** pull: find who has a model, fetch it from all of them, check every byte, keep sharing it. */
+
+import { type Command, InvalidArgumentError } from 'commander'
+import type { PulledEvent, PullRequest } from '../../src/api/contract.ts'
+import { formatBytes, formatDuration, formatRate, second } from '../../src/core/units.ts'
+import type { Context } from '../context.ts'
+import { detachAbout, follow } from '../follow.ts'
+import { pageEnd, refAbout } from '../help.ts'
+import { fields } from '../table.ts'
+import { plural } from '../text.ts'
+
+interface PullOptions {
+  readonly to?: string
+  readonly include: string[]
+  readonly exclude: string[]
+  readonly peer: string[]
+  readonly seed: boolean
+  readonly findTimeout?: number
+  readonly detach: boolean
+}
+
+export function define(command: Command, context: Context): void {
+  command
+    .description(
+      'Fetches a model from every source that can be found, checks every chunk before it is kept, and ' +
+        'goes on sharing it.',
+    )
+    .argument('<REF>', refAbout)
+    .option('--to <DIR>', 'folder for the files (default: models/ in the home)')
+    .option('--include <GLOB>', 'only files that match; may be repeated', collect, [])
+    .option('--exclude <GLOB>', 'not the files that match; may be repeated', collect, [])
+    .option('--peer <MULTIADDR>', 'a peer to ask first; may be repeated', collect, [])
+    .option('--no-seed', 'do not share and do not pin what was fetched')
+    .option('--find-timeout <SECONDS>', 'how long to look for what nobody known has', seconds)
+    .option('--detach', detachAbout, false)
+    .addHelpText('after', () =>
+      pageEnd({
+        notes: [
+          'What is on this disk already, in another model or an older revision, is linked or copied ' +
+            'and not fetched. A pull that was interrupted, even by kill -9 or a power cut, goes on ' +
+            'where it was: run it again, or start the daemon.',
+          'When every source is gone midway, the pull waits for one to return; it says so, and what is ' +
+            'missing.',
+        ],
+        examples: [
+          {
+            command: "pull 'cw://bafyreig...?peer=/ip4/192.168.1.20/tcp/4011/p2p/12D3Koo...'",
+            about: 'from a link, which names a peer to begin with',
+          },
+          {
+            command: 'pull bafyreig... --to ~/models/minilm',
+            about: 'by manifest CID alone: the DHT knows who has it',
+          },
+          {
+            command: "pull bafyreig... --include '*.safetensors' --exclude 'onnx/**'",
+            about: 'a part of a model',
+          },
+        ],
+        exits: ['NOT_FOUND', 'UNAVAILABLE', 'INTEGRITY', 'STORAGE', 'CONFLICT', 'LIMIT'],
+      }),
+    )
+    .action((ref: string, options: PullOptions) => pull(context, ref, options))
+}
+
+/** The paths are the user's: relative to where they stand, not to the daemon. */
+async function pull(context: Context, ref: string, options: PullOptions): Promise<void> {
+  const { to, include, exclude, peer: peers, seed, findTimeout, detach } = options
+  const request: PullRequest = {
+    kind: 'pull',
+    ref,
+    include,
+    exclude,
+    peers,
+    seed,
+    ...(to === undefined ? {} : { to: context.resolve(to) }),
+    ...(findTimeout === undefined ? {} : { findTimeoutMs: Math.ceil(findTimeout * second) }),
+  }
+  const pulled = await follow(context, (client, signal) => client.run(request, signal), {
+    detach,
+  })
+  if (pulled !== undefined) showPulled(context, pulled as PulledEvent)
+}
+
+export function showPulled({ output }: Context, pulled: PulledEvent): void {
+  output.result(pulled, () => {
+    const { files, bytes, bytesFetched, bytesReused, seconds: took, sources } = pulled
+    const rate = took > 0 ? `, ${formatRate(bytesFetched / took)}` : ''
+    const from = sources.map(({ peerId, bytes: sent }) => `${formatBytes(sent)} from ${peerId}`)
+    return fields(
+      [
+        ['pulled', `${plural(files, 'file')}, ${formatBytes(bytes)}, every byte verified`],
+        ['to', pulled.path],
+        ['fetched', `${formatBytes(bytesFetched)} in ${formatDuration(took * second)}${rate}`],
+        ...(bytesReused > 0 ? [['reused', formatBytes(bytesReused)] as const] : []),
+        ...(from.length > 0 ? [['sources', from] as const] : []),
+        ['manifest', pulled.manifest],
+      ],
+      output.style,
+    )
+  })
+}
+
+function collect(value: string, before: string[]): string[] {
+  return [...before, value]
+}
+
+const findTimeoutSecondsMax = 24 * 60 * 60
+
+function seconds(text: string): number {
+  const value = Number(text)
+  if (text !== '' && value > 0 && value <= findTimeoutSecondsMax) return value
+  throw new InvalidArgumentError(`it must be a number of seconds up to ${findTimeoutSecondsMax}`)
+}

@@ -1,0 +1,163 @@
+/** Running the daemon: in this process's place, or in the background for a verb that needs one. */
+
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
+import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { extname } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
+import type { HomePaths } from '../src/api/home.ts'
+import type { Clock } from '../src/core/clock.ts'
+import {
+  type CommonweightError,
+  type ErrorCode,
+  errorFromCode,
+  errorTable,
+  UnavailableError,
+} from '../src/core/errors.ts'
+import { MiB, second } from '../src/core/units.ts'
+
+/** Beside us: daemon/main.ts from the source, dist/daemon/main.js when built. */
+const daemonMain = fileURLToPath(
+  new URL(`../daemon/main${extname(import.meta.url)}`, import.meta.url),
+)
+
+/**
+ * V8's defaults collect the whole heap each time 64 MiB of buffers have passed through: half the time
+ * of a transfer (docs/benchmarks.md). These must stand at the process's start to have effect.
+ */
+const v8Flags = ['--external-memory-accounted-in-global-limit', '--initial-old-space-size=256']
+/** The Node whose V8 is known to have them; others are asked. */
+const nodeMajorKnown = '24.'
+
+/** A first start creates databases and keys; a later one may check a million chunks. */
+const readyTimeoutMs = 60 * second
+const pollFirstMs = 20
+const pollLastMs = 250
+const logTailLines = 12
+const logTailBytes = 16 * 1024
+/** A log that grew beyond this is set aside when the next daemon starts; one old log is kept. */
+const logBytesMax = 16 * MiB
+
+/** Becomes the daemon: same process id, so that a supervisor's signals and waits reach it. */
+export async function becomeDaemon(args: readonly string[]): Promise<number> {
+  const argv = [...(await acceptedFlags()), daemonMain, ...args]
+  if (process.platform !== 'win32' && process.execve !== undefined) {
+    process.execve(process.execPath, [process.execPath, ...argv], process.env)
+  }
+  return forward(spawn(process.execPath, argv, { stdio: 'inherit' }))
+}
+
+/** Where a process cannot be replaced: pass signals on and end as the child ends. */
+async function forward(child: ChildProcess): Promise<number> {
+  const pass = (signal: NodeJS.Signals): void => void child.kill(signal)
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+  for (const signal of signals) process.on(signal, pass)
+  try {
+    return await exitOf(child)
+  } finally {
+    for (const signal of signals) process.off(signal, pass)
+  }
+}
+
+function exitOf(child: ChildProcess): Promise<number> {
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('exit', code => resolve(code ?? 1))
+  })
+}
+
+export interface StartDeps<Client> {
+  readonly clock: Clock
+  readonly signal: AbortSignal
+  /** The daemon of this home, once one answers. */
+  readonly running: () => Promise<Client | undefined>
+}
+
+/**
+ * Starts a daemon that outlives us and waits until one answers: ours, or that of another command that
+ * started one at the same moment and was first to lock the home.
+ */
+export async function startDaemon<Client>(
+  paths: HomePaths,
+  deps: StartDeps<Client>,
+): Promise<Client> {
+  await mkdir(paths.home, { recursive: true, mode: 0o700 })
+  const logStart = await rotateLog(paths.log)
+  const child = await spawnDetached(paths)
+  let exit: number | undefined
+  exitOf(child).then(
+    code => (exit = code),
+    () => (exit = 1),
+  )
+  const deadline = deps.clock.monotonic() + readyTimeoutMs
+  for (let waitMs = pollFirstMs; ; waitMs = Math.min(pollLastMs, waitMs * 1.5)) {
+    const client = await deps.running()
+    if (client !== undefined) return client
+    const isOver = exit !== undefined && exit !== errorTable.CONFLICT.exit
+    if (isOver) throw startError(exit ?? 1, await tailOf(paths.log, logStart), paths)
+    if (deps.clock.monotonic() > deadline) {
+      throw new UnavailableError(`the daemon is not ready after ${readyTimeoutMs / second} s`, {
+        hint: `it may still be starting; its log is ${paths.log}`,
+      })
+    }
+    await deps.clock.sleep(waitMs, deps.signal)
+  }
+}
+
+async function spawnDetached(paths: HomePaths): Promise<ChildProcess> {
+  const flags = await acceptedFlags()
+  await using log = await open(paths.log, 'a', 0o600)
+  const child = spawn(process.execPath, [...flags, daemonMain, '--home', paths.home], {
+    // Its own session and folder: it holds neither our terminal nor a mounted folder we stand in.
+    detached: true,
+    cwd: paths.home,
+    stdio: ['ignore', log.fd, log.fd],
+    windowsHide: true,
+  })
+  child.unref()
+  return child
+}
+
+/** Returns how long the log is, after setting aside one that is too long. */
+async function rotateLog(path: string): Promise<number> {
+  try {
+    await using log = await open(path, 'r')
+    const { size } = await log.stat()
+    if (size <= logBytesMax) return size
+    await rm(`${path}.old`, { force: true })
+    await rename(path, `${path}.old`)
+    return 0
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 0
+    throw error
+  }
+}
+
+/** The last lines written to the log since it had `start` bytes. */
+async function tailOf(path: string, start: number): Promise<string[]> {
+  await using log = await open(path, 'r')
+  const { size } = await log.stat()
+  const from = Math.max(start, size - logTailBytes)
+  const { buffer, bytesRead } = await log.read(Buffer.alloc(size - from), 0, size - from, from)
+  const lines = buffer.toString('utf8', 0, bytesRead).trimEnd().split('\n')
+  return lines.filter(line => line !== '').slice(-logTailLines)
+}
+
+/** The daemon's own reason, told as ours: its exit code names the error, its last lines say it. */
+function startError(exit: number, tail: readonly string[], paths: HomePaths): CommonweightError {
+  const code = Object.entries(errorTable).find(([, row]) => row.exit === exit)?.[0]
+  const lines = tail.map(line => `\n  ${line}`).join('')
+  return errorFromCode(
+    (code ?? 'UNAVAILABLE') as ErrorCode,
+    `the daemon ended before it was ready (exit code ${exit})${lines}`,
+    { hint: `its log is ${paths.log}` },
+  )
+}
+
+/** The flags this Node's V8 has: unknown ones would keep the daemon from starting. */
+async function acceptedFlags(): Promise<readonly string[]> {
+  if (process.versions.node.startsWith(nodeMajorKnown)) return v8Flags
+  const run = promisify(execFile)
+  const { stdout } = await run(process.execPath, ['--v8-options'], { maxBuffer: 4 * MiB })
+  return v8Flags.filter(flag => stdout.includes(`${flag.split('=')[0]} (`))
+}
