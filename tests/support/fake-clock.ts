@@ -44,12 +44,10 @@ export class FakeClock implements Clock {
     this.#nowMs = nowMs
   }
 
-  /**
-   * Lets time pass: at once when nobody sleeps; else whoever wakes runs before the next one does.
-   * Work that has yet to go to sleep is given a chance to by `await settle()` before.
-   */
+  /** Lets time pass; whoever wakes runs before the next one does. */
   async advance(ms: number): Promise<void> {
     const endMs = this.#nowMs + ms
+    await settle()
     for (;;) {
       const next = this.#sleepers
         .filter(({ atMs }) => atMs <= endMs)
@@ -65,8 +63,15 @@ export class FakeClock implements Clock {
   }
 }
 
-export function fakeClock(): FakeClock {
-  return new FakeClock()
+/** For code that only reads the clock: time moves at once. */
+export function fakeClock(nowMs = 1_800_000_000_000): Clock & { advance(ms: number): void } {
+  const clock = new FakeClock(nowMs)
+  return {
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic(),
+    sleep: (ms, signal) => clock.sleep(ms, signal),
+    advance: ms => clock.jump(clock.now() + ms),
+  }
 }
 
 /** Runs all that can run without time passing. */
