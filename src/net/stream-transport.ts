@@ -22,7 +22,7 @@ const coalesceBytes = 64 * KiB
 /** A peer that does not read lets control frames pile up; data waits for `drained` and does not. */
 const queuedBytesMax = 4 * MiB
 
-/** How long a closing stream may take to get its last bytes out. */
+/** How long a closing stream may take to get its last bytes out and to see the other side's end. */
 const closeMs = 2 * second
 
 export function openStreamTransport(stream: Stream): FrameTransport {
@@ -32,6 +32,8 @@ export function openStreamTransport(stream: Stream): FrameTransport {
 class StreamTransport implements FrameTransport {
   readonly #stream: Stream
   readonly #closing = new AbortController()
+  /** Resolves when libp2p is done with the stream. */
+  readonly #gone = Promise.withResolvers<void>()
   #receiver: FrameReceiver | undefined
   #decoder: FrameDecoder | undefined
   #unsent: Uint8Array[] = []
@@ -58,9 +60,12 @@ class StreamTransport implements FrameTransport {
     stream.addEventListener('drain', this.#onDrain)
     stream.addEventListener('end', this.#onEnd)
     stream.addEventListener('close', event => {
+      this.#gone.resolve()
       this.#finish(new UnavailableError('the stream was closed', { cause: event.error }))
     })
-    if (stream.readableEnded || stream.status !== 'open') this.#onEnd()
+    // Ended before we listened, perhaps with bytes that wait for a listener: those come in a microtask
+    // that was put in line by attaching ours.
+    if (stream.readableEnded || stream.status !== 'open') queueMicrotask(this.#onEnd)
   }
 
   send(...parts: Uint8Array[]): boolean {
@@ -87,12 +92,15 @@ class StreamTransport implements FrameTransport {
     if (this.#closing.signal.aborted) return
     this.#flush()
     this.#finish(reason)
+    const signal = AbortSignal.timeout(closeMs)
     try {
-      await this.#stream.close({ signal: AbortSignal.timeout(closeMs) })
+      await this.#stream.close({ signal })
+      // A connection that goes down with our last words unread takes them with it.
+      if (this.#stream.status !== 'closed') await raceSignal(this.#gone.promise, signal)
     } catch {
-      // The other side does not read: a reset is all that is left, below.
+      // The other side does not read: a reset is all that is left.
     }
-    if (this.#stream.status !== 'closed') this.#stream.abort(reason)
+    this.#stream.abort(reason)
   }
 
   abort(reason: Error): void {

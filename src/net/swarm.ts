@@ -307,10 +307,8 @@ class OpenSwarm implements Swarm {
     // A second stream of the same direction: the peer lost the first one and we did not notice.
     const before = peer.channels.get(direction)
     peer.channels.set(direction, channel)
-    const onClosed = (): void => this.#onClosed(peer, channel)
-    channel.closed.addEventListener('abort', onClosed, { once: true })
+    channel.closed.addEventListener('abort', () => this.#onClosed(peer, channel), { once: true })
     void before?.close(goodbyeCodes.replaced, new UnavailableError('replaced by a new one'))
-    if (channel.closed.aborted) onClosed()
     return channel
   }
 
