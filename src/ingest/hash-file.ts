@@ -14,7 +14,7 @@ import { ChunkTable, chunkBytesMax, recordBytes } from '../dag/chunk-table.ts'
 import { rootOf } from '../dag/unixfs.ts'
 import { changedError } from './file-errors.ts'
 import { smallFileBytesMax } from './hash-jobs.ts'
-import { type Digests, HashQueue, type HashOptions } from './hash-queue.ts'
+import { type Digests, HashQueue, type HashOptions, type Planned } from './hash-queue.ts'
 import { startWorker } from './hash-thread.ts'
 
 export type { HashOptions } from './hash-queue.ts'
@@ -41,6 +41,11 @@ export interface HashedChunks {
   readonly stamp: FileStamp
 }
 
+export interface HashFilesOptions extends HashOptions {
+  /** After each file, in any order. */
+  readonly onFile?: (file: HashedFile) => void
+}
+
 /**
  * Every method rejects with StorageError for what cannot be read, ConflictError for a file that
  * changed meanwhile, and the signal's reason at once when aborted; the threads then let go of the
@@ -49,6 +54,11 @@ export interface HashedChunks {
 export interface HashPool extends AsyncDisposable {
   /** Plans by the file's tensors and hashes. */
   hashFile(place: string, options?: HashOptions): Promise<HashedFile>
+  /**
+   * The same for many files, meant for small ones: they travel to the threads in batches. In the
+   * order given; the first that fails ends it.
+   */
+  hashFiles(places: readonly string[], options?: HashFilesOptions): Promise<HashedFile[]>
   /** Hashes by the given plan: for verifying what was hashed before. */
   hashChunks(place: string, lengths: Uint32Array, options?: HashOptions): Promise<HashedChunks>
   /** The whole file's SHA-256 alone. */
@@ -70,7 +80,11 @@ export function openHashPool(options: HashPoolOptions = {}): HashPool {
   const workers = options.workers ?? Math.min(availableParallelism(), workersMax)
   const queue = new HashQueue(Math.max(workers, workersMin), options.startWorker ?? startWorker)
   return {
-    hashFile: (place, hashOptions = {}) => hashFile(queue, place, hashOptions),
+    async hashFile(place, hashOptions) {
+      const [file] = await hashFiles(queue, [place], hashOptions)
+      return file as HashedFile
+    },
+    hashFiles: (places, hashOptions) => hashFiles(queue, places, hashOptions),
     hashChunks: (place, lengths, hashOptions = {}) =>
       hashChunks(queue, { place, lengths }, hashOptions),
     async sha256(place, hashOptions = {}) {
@@ -81,16 +95,30 @@ export function openHashPool(options: HashPoolOptions = {}): HashPool {
   }
 }
 
-async function hashFile(
+async function hashFiles(
   queue: HashQueue,
-  place: string,
-  options: HashOptions,
-): Promise<HashedFile> {
-  const seen = await queue.look({ place, lengths: undefined }, options)
-  if (seen.kind === 'small') return hashedFile(place, seen)
-  const read = await queue.read({ place, lengths: seen.lengths }, options)
-  if (!sameStamp(read.stamp, seen.stamp)) throw changedError(place)
-  return hashedFile(place, read)
+  places: readonly string[],
+  options: HashFilesOptions = {},
+): Promise<HashedFile[]> {
+  const hashed: HashedFile[] = []
+  const large = new Map<number, Planned>()
+  const finish = (index: number, digests: Digests): void => {
+    const file = hashedFile(places[index] as string, digests)
+    hashed[index] = file
+    options.onFile?.(file)
+  }
+  const items = places.map(place => ({ place, lengths: undefined }))
+  await queue.look(items, options, (index, seen) => {
+    if (seen.kind === 'small') finish(index, seen)
+    else large.set(index, seen)
+  })
+  for (const [index, { lengths, stamp }] of large) {
+    const place = places[index] as string
+    const digests = await queue.read({ place, lengths }, options)
+    if (!sameStamp(digests.stamp, stamp)) throw changedError(place)
+    finish(index, digests)
+  }
+  return hashed
 }
 
 async function hashChunks(
@@ -99,8 +127,13 @@ async function hashChunks(
   options: HashOptions,
 ): Promise<HashedChunks> {
   const size = checkLengths(file.lengths)
-  const seen = size > smallFileBytesMax ? undefined : await queue.look(file, options)
-  const { sha256, digests, stamp } = seen?.kind === 'small' ? seen : await queue.read(file, options)
+  let small: Digests | undefined
+  if (size <= smallFileBytesMax) {
+    await queue.look([file], options, (_, seen) => {
+      if (seen.kind === 'small') small = seen
+    })
+  }
+  const { sha256, digests, stamp } = small ?? (await queue.read(file, options))
   return { sha256, digests, stamp }
 }
 

@@ -11,13 +11,16 @@ import type { RingMemory } from './ring.ts'
  */
 export const smallFileBytesMax = 4 * MiB
 
-/** Takes a batch of files: hashes the small ones, plans the large ones. */
+/** Takes files in order for as long as batchMs: hashes the small ones, plans the large ones. */
 export interface FilesJob {
   readonly kind: 'files'
   readonly items: readonly FileItem[]
-  /** A shared cell per item: 1 when nobody waits for it any more. */
+  /** One shared cell: 1 when nobody waits for them any more. */
   readonly stopped: Int32Array
 }
+
+/** Then the rest is given back: threads stay evenly loaded, and progress shows. */
+export const batchMs = 50
 
 export interface FileItem {
   readonly place: string
@@ -25,20 +28,41 @@ export interface FileItem {
   readonly lengths: Uint32Array | undefined
 }
 
+/**
+ * The plain case, a small file of one chunk, is packed: as an object for each it cost more to send
+ * than to hash.
+ */
 export interface FilesReply {
   readonly kind: 'files'
-  readonly items: readonly FileReply[]
-  /** 32 bytes per item; meaningful for small files only. */
+  /** So many of the items were taken. */
+  readonly taken: number
+  /** 32 bytes per item taken: the SHA-256 of a small file. */
   readonly sha256s: Uint8Array
+  /** Size, mtimeNs and ino of each item taken. */
+  readonly stamps: BigInt64Array
+  /** What else there is to say, by item. */
+  readonly others: ReadonlyMap<number, OtherReply>
 }
 
-export type FileReply =
-  | { readonly kind: 'small'; readonly stamp: FileStamp; readonly chunks: SmallChunks | undefined }
-  | { readonly kind: 'large'; readonly stamp: FileStamp; readonly lengths: Uint32Array }
-  | { readonly kind: 'failed'; readonly error: SentError }
-  | { readonly kind: 'stopped' }
+export const stampCells = 3
 
-/** The chunks of a small file, unless it is one chunk: then its digest is the file's SHA-256. */
+export function packStamp({ size, mtimeNs, ino }: FileStamp, cells: BigInt64Array): void {
+  cells[0] = BigInt(size)
+  cells[1] = mtimeNs
+  cells[2] = BigInt.asIntN(64, ino)
+}
+
+export function unpackStamp(stamps: BigInt64Array, index: number): FileStamp {
+  const [size = 0n, mtimeNs = 0n, ino = 0n] = stamps.subarray(index * stampCells)
+  return { size: Number(size), mtimeNs, ino: BigInt.asUintN(64, ino) }
+}
+
+export type OtherReply =
+  | { readonly kind: 'chunks'; readonly chunks: SmallChunks }
+  | { readonly kind: 'large'; readonly lengths: Uint32Array }
+  | { readonly kind: 'failed'; readonly error: SentError }
+
+/** The chunks of a small file that is not exactly one. */
 export interface SmallChunks {
   readonly lengths: Uint32Array
   /** 32 bytes per chunk that the file holds whole. */

@@ -6,8 +6,9 @@
 import type { Worker } from 'node:worker_threads'
 import { digestBytes } from '../core/digest.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
+import { lengthOf, type Range } from '../core/ranges.ts'
 import { receiveError } from './file-errors.ts'
-import type { FileItem, FileReply, Reply } from './hash-jobs.ts'
+import { type FileItem, type FilesReply, type Reply, unpackStamp } from './hash-jobs.ts'
 import { HashThread } from './hash-thread.ts'
 import { allocateRing, resetRing, type RingMemory, stopRing } from './ring.ts'
 
@@ -26,35 +27,52 @@ export interface Digests {
   readonly digests: Uint8Array
 }
 
-export type Seen =
-  | ({ readonly kind: 'small' } & Digests)
-  | { readonly kind: 'large'; readonly stamp: FileStamp; readonly lengths: Uint32Array }
+export type Seen = ({ readonly kind: 'small' } & Digests) | Planned
 
-/** Somebody who waits for a file. */
+/** A file too large for one thread, and how it is cut. */
+export interface Planned {
+  readonly kind: 'large'
+  readonly stamp: FileStamp
+  readonly lengths: Uint32Array
+}
+
+/** Somebody who waits for files. */
 interface Waiter {
-  reject: PromiseWithResolvers<unknown>['reject']
+  readonly reject: (reason: unknown) => void
   onBytes: (bytes: number) => void
-  /** Tells the threads that have the file; nothing to do before. */
+  /** Tells the threads that have the files; nothing to do before. */
   stop: () => void
 }
 
-interface Wait<T> extends Waiter, PromiseWithResolvers<T> {
+/** A large file to be read. */
+interface Read extends Waiter {
   readonly item: FileItem
+  readonly resolve: (digests: Digests) => void
 }
 
-/**
- * Files per message: enough that the message costs little beside them (10 µs for a file of 4 KiB).
- * Fewer when few are waiting, so that every thread gets some.
- */
-const batchMax = 64
+/** Files to be looked at, any number. */
+interface Look extends Waiter {
+  readonly items: readonly FileItem[]
+  /** Those that no thread has. */
+  readonly left: Range[]
+  /** How many have no answer yet. */
+  missing: number
+  /** One shared cell: 1 when nobody waits any more. */
+  readonly stopped: Int32Array
+  readonly onSeen: (index: number, seen: Seen) => void
+  readonly resolve: () => void
+}
+
+/** Files per message: 10 ms of work when they are tiny; batchMs sees to larger ones. */
+const batchMax = 1024
 
 export class HashQueue {
   readonly #threads: readonly HashThread[]
   readonly #idle: HashThread[]
-  readonly #looks = new Set<Wait<Seen>>()
-  readonly #reads = new Set<Wait<Digests>>()
+  readonly #looks = new Set<Look>()
+  readonly #reads = new Set<Read>()
   /** Who waits for what the threads are at, and the promise of its end, which never rejects. */
-  readonly #running = new Map<readonly Waiter[], Promise<void>>()
+  readonly #running = new Set<{ readonly waiter: Waiter; readonly done: Promise<void> }>()
   /** Rings to use again, kept while anything runs: 16 MiB each. */
   readonly #rings: RingMemory[] = []
   #closed: Error | undefined
@@ -64,42 +82,66 @@ export class HashQueue {
     this.#idle = [...this.#threads]
   }
 
-  /** Hashes the file if it is small, else plans it. */
-  look(item: FileItem, options: HashOptions): Promise<Seen> {
-    return this.#enqueue(this.#looks, item, options)
+  /** Hashes small files and plans large ones; calls back for each, in any order. */
+  look(
+    items: readonly FileItem[],
+    options: HashOptions,
+    onSeen: (index: number, seen: Seen) => void,
+  ): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    if (items.length === 0) resolve()
+    const look: Look = {
+      items,
+      left: [[0, items.length]],
+      missing: items.length,
+      stopped: sharedCell(),
+      onSeen,
+      resolve,
+      reject,
+      onBytes: options.onBytes ?? ignore,
+      stop() {
+        look.left.length = 0
+        Atomics.store(look.stopped, 0, 1)
+      },
+    }
+    return this.#enqueue(this.#looks, look, { promise, signal: options.signal })
   }
 
   /** Hashes a file of any size: by `item.lengths`, or its SHA-256 alone when they are undefined. */
   read(item: FileItem, options: HashOptions): Promise<Digests> {
-    return this.#enqueue(this.#reads, item, options)
+    const { promise, resolve, reject } = Promise.withResolvers<Digests>()
+    const read: Read = { item, resolve, reject, onBytes: options.onBytes ?? ignore, stop: ignore }
+    return this.#enqueue(this.#reads, read, { promise, signal: options.signal })
   }
 
   /** Fails whoever waits, lets the threads close their files, ends them. */
   async close(): Promise<void> {
     const reason = (this.#closed ??= new DOMException('the hash threads were ended', 'AbortError'))
-    for (const waiter of [...this.#looks, ...this.#reads]) giveUp(waiter, reason)
-    for (const waiters of this.#running.keys()) for (const waiter of waiters) giveUp(waiter, reason)
+    const running = [...this.#running]
+    const waiters = [...this.#looks, ...this.#reads, ...running.map(({ waiter }) => waiter)]
     this.#looks.clear()
     this.#reads.clear()
-    await Promise.all(this.#running.values())
+    for (const waiter of waiters) giveUp(waiter, reason)
+    await Promise.all(running.map(({ done }) => done))
     await Promise.all(this.#threads.map(thread => thread.end()))
   }
 
-  async #enqueue<T>(queue: Set<Wait<T>>, item: FileItem, options: HashOptions): Promise<T> {
-    const { signal, onBytes = ignore } = options
+  async #enqueue<W extends Waiter, T>(
+    queue: Set<W>,
+    waiter: W,
+    { promise, signal }: { promise: Promise<T>; signal: AbortSignal | undefined },
+  ): Promise<T> {
     signal?.throwIfAborted()
     if (this.#closed !== undefined) throw this.#closed
-    const wait: Wait<T> = { ...Promise.withResolvers<T>(), item, onBytes, stop: ignore }
     const onAbort = (): void => {
-      queue.delete(wait)
-      giveUp(wait, signal?.reason)
+      queue.delete(waiter)
+      giveUp(waiter, signal?.reason)
     }
     signal?.addEventListener('abort', onAbort)
-    queue.add(wait)
-    // Not at once: callers of the same turn share a batch.
-    queueMicrotask(() => this.#dispatch())
+    queue.add(waiter)
+    this.#dispatch()
     try {
-      return await wait.promise
+      return await promise
     } finally {
       signal?.removeEventListener('abort', onAbort)
     }
@@ -107,23 +149,24 @@ export class HashQueue {
 
   /** Large files first: they need two threads idle at once, which small ones would never leave. */
   #dispatch(): void {
-    for (const wait of this.#reads) {
-      const needed = wait.item.lengths === undefined ? 1 : 2
+    for (const read of this.#reads) {
+      const needed = read.item.lengths === undefined ? 1 : 2
       if (this.#idle.length < needed) break
-      this.#reads.delete(wait)
-      this.#start([wait], needed, threads => this.#runRead(wait, threads))
+      this.#reads.delete(read)
+      this.#start(read, needed, threads => this.#runRead(read, threads))
     }
-    while (this.#looks.size > 0 && this.#idle.length > 0) {
-      const share = Math.ceil(this.#looks.size / this.#threads.length)
-      const batch = [...this.#looks.values().take(Math.min(share, batchMax))]
-      for (const wait of batch) this.#looks.delete(wait)
-      this.#start(batch, 1, ([thread]) => runLooks(batch, thread as HashThread))
+    for (const look of this.#looks) {
+      while (look.left.length > 0 && this.#idle.length > 0) {
+        const batch = takeBatch(look.left, this.#threads.length)
+        this.#start(look, 1, ([thread]) => this.#runLook(look, batch, thread as HashThread))
+      }
+      if (look.left.length === 0) this.#looks.delete(look)
     }
     if (this.#running.size === 0) this.#rings.length = 0
   }
 
   #start(
-    waiters: readonly Waiter[],
+    waiter: Waiter,
     threadCount: number,
     run: (threads: readonly HashThread[]) => Promise<void>,
   ): void {
@@ -132,27 +175,49 @@ export class HashQueue {
       try {
         await run(threads)
       } catch (error) {
-        for (const waiter of waiters) waiter.reject(error)
+        giveUp(waiter, error)
       }
-      this.#running.delete(waiters)
+      this.#running.delete(running)
       this.#idle.push(...threads)
       this.#dispatch()
     }
-    this.#running.set(waiters, finish())
+    const running = { waiter, done: finish() }
+    this.#running.add(running)
   }
 
-  async #runRead(wait: Wait<Digests>, [reader, digester]: readonly HashThread[]): Promise<void> {
-    const { place, lengths } = wait.item
-    const stopped = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))
+  async #runLook(look: Look, [from, to]: Range, thread: HashThread): Promise<void> {
+    const { stopped } = look
+    const items = look.items.slice(from, to)
+    const [reply] = await allOrStop([thread.run({ kind: 'files', items, stopped }, ignore)], ignore)
+    if (reply?.kind === 'stopped') return
+    const files = expectKind(reply, 'files')
+    let bytes = 0
+    for (let index = 0; index < files.taken; index += 1) {
+      const seen = seenOf(files, index)
+      if (seen.kind === 'small') bytes += seen.stamp.size
+      look.onSeen(from + index, seen)
+    }
+    look.onBytes(bytes)
+    look.missing -= files.taken
+    if (look.missing === 0) look.resolve()
+    const next = from + files.taken
+    if (next === to || Atomics.load(stopped, 0) === 1) return
+    look.left.push([next, to])
+    this.#looks.add(look)
+  }
+
+  async #runRead(read: Read, [reader, digester]: readonly HashThread[]): Promise<void> {
+    const { place, lengths } = read.item
+    const stopped = sharedCell()
     using ring = lengths === undefined ? undefined : this.#borrowRing()
-    wait.stop = () => {
+    read.stop = () => {
       Atomics.store(stopped, 0, 1)
       if (ring !== undefined) stopRing(ring.memory)
     }
     let bytesTold = 0
     const onBytes = (bytes: number): void => {
       bytesTold += bytes
-      wait.onBytes(bytes)
+      read.onBytes(bytes)
     }
     const ends: (Promise<Reply> | undefined)[] = [
       reader?.run({ kind: 'read', place, ring: ring?.memory, stopped }, onBytes),
@@ -160,10 +225,10 @@ export class HashQueue {
     if (lengths !== undefined && ring !== undefined) {
       ends.push(digester?.run({ kind: 'digest', lengths, ring: ring.memory }, ignore))
     }
-    const [read, digest] = await allOrStop(ends, wait.stop)
-    const { stamp, sha256 } = expectKind(read, 'read')
-    wait.onBytes(stamp.size - bytesTold)
-    wait.resolve({
+    const [whole, digest] = await allOrStop(ends, read.stop)
+    const { stamp, sha256 } = expectKind(whole, 'read')
+    read.onBytes(stamp.size - bytesTold)
+    read.resolve({
       stamp,
       sha256,
       lengths: lengths ?? new Uint32Array(0),
@@ -183,40 +248,23 @@ export class HashQueue {
   }
 }
 
-async function runLooks(batch: readonly Wait<Seen>[], thread: HashThread): Promise<void> {
-  const cells = new SharedArrayBuffer(batch.length * Int32Array.BYTES_PER_ELEMENT)
-  const stopped = new Int32Array(cells)
-  for (const [index, wait] of batch.entries()) {
-    wait.stop = () => void Atomics.store(stopped, index, 1)
-  }
-  const items = batch.map(wait => wait.item)
-  const reply = await thread.run({ kind: 'files', items, stopped }, ignore)
-  if (reply.kind === 'failed') throw receiveError(reply.error)
-  const { items: files, sha256s } = expectKind(reply, 'files')
-  for (const [index, wait] of batch.entries()) {
-    const digest = sha256s.subarray(index * digestBytes, (index + 1) * digestBytes)
-    settleLook(wait, files[index] as FileReply, digest)
-  }
+/** A share for one of the threads. */
+function takeBatch(left: Range[], threads: number): Range {
+  const count = Math.min(Math.ceil(lengthOf(left) / threads), batchMax)
+  const [from, to] = left.pop() as Range
+  const end = Math.min(from + count, to)
+  if (end < to) left.push([end, to])
+  return [from, end]
 }
 
-function settleLook(wait: Wait<Seen>, reply: FileReply, sha256: Uint8Array): void {
-  switch (reply.kind) {
-    case 'small': {
-      const { stamp, chunks } = reply
-      const oneChunk = { lengths: Uint32Array.of(stamp.size), digests: sha256 }
-      wait.onBytes(stamp.size)
-      wait.resolve({ kind: 'small', stamp, sha256, ...(chunks ?? oneChunk) })
-      return
-    }
-    case 'large':
-      wait.resolve(reply)
-      return
-    case 'failed':
-      wait.reject(receiveError(reply.error))
-      return
-    case 'stopped':
-    // Whoever stopped it has rejected already.
-  }
+function seenOf({ sha256s, stamps, others }: FilesReply, index: number): Seen {
+  const other = others.get(index)
+  if (other?.kind === 'failed') throw receiveError(other.error)
+  const stamp = unpackStamp(stamps, index)
+  if (other?.kind === 'large') return { kind: 'large', stamp, lengths: other.lengths }
+  const sha256 = sha256s.subarray(index * digestBytes, (index + 1) * digestBytes)
+  const chunks = other?.chunks ?? { lengths: Uint32Array.of(stamp.size), digests: sha256 }
+  return { kind: 'small', stamp, sha256, ...chunks }
 }
 
 /** Both ends of a file: when one fails the other is stopped, and the failure is what is thrown. */
@@ -253,6 +301,11 @@ function giveUp(waiter: Waiter, reason: unknown): void {
   waiter.reject(reason)
   waiter.onBytes = ignore
   waiter.stop()
+}
+
+/** An aborted signal of the threads: one cell, zero. */
+function sharedCell(): Int32Array {
+  return new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT))
 }
 
 function ignore(): void {

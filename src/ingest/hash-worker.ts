@@ -10,19 +10,23 @@ import { CommonweightError, systemCode } from '../core/errors.ts'
 import { changedError, readError, sendError } from './file-errors.ts'
 import { descriptorSource, planFile, readFully } from './file-plan.ts'
 import {
+  batchMs,
   type BytesMessage,
   type DigestJob,
   type DigestReply,
   type FileItem,
-  type FileReply,
   type FilesJob,
   type FilesReply,
   type Job,
+  type OtherReply,
+  packStamp,
   type ReadJob,
   type ReadReply,
   type Reply,
   type SmallChunks,
   smallFileBytesMax,
+  stampCells,
+  type StoppedReply,
 } from './hash-jobs.ts'
 import { type OpenFile, openFile } from './open-file.ts'
 import { RingConsumer, RingProducer, RingStopped, slotBytes } from './ring.ts'
@@ -55,33 +59,44 @@ async function run(job: Job): Promise<Reply> {
   }
 }
 
-async function hashFiles({ items, stopped }: FilesJob): Promise<FilesReply> {
+async function hashFiles({ items, stopped }: FilesJob): Promise<FilesReply | StoppedReply> {
   const sha256s = new Uint8Array(items.length * digestBytes)
-  const replies: FileReply[] = []
-  for (const [index, item] of items.entries()) {
-    const digest = sha256s.subarray(index * digestBytes, (index + 1) * digestBytes)
-    const isStopped = Atomics.load(stopped, index) === 1
-    replies.push(isStopped ? { kind: 'stopped' } : await hashOrPlan(item, digest))
+  const stamps = new BigInt64Array(items.length * stampCells)
+  const others = new Map<number, OtherReply>()
+  const endMs = performance.now() + batchMs
+  let taken = 0
+  for (const item of items) {
+    if (Atomics.load(stopped, 0) === 1) return { kind: 'stopped' }
+    if (taken > 0 && performance.now() > endMs) break
+    const digest = sha256s.subarray(taken * digestBytes, (taken + 1) * digestBytes)
+    const stamp = stamps.subarray(taken * stampCells, (taken + 1) * stampCells)
+    const other = await hashOrPlan(item, digest, stamp)
+    if (other !== undefined) others.set(taken, other)
+    taken += 1
   }
-  return { kind: 'files', items: replies, sha256s }
+  return { kind: 'files', taken, sha256s, stamps, others }
 }
 
-/** Hashes a small file into `digest`, or says how a large one is cut. */
-async function hashOrPlan(item: FileItem, digest: Uint8Array): Promise<FileReply> {
+/** Hashes a small file into `digest`; returns what there is to say beside that and the stamp. */
+async function hashOrPlan(
+  item: FileItem,
+  digest: Uint8Array,
+  stampOut: BigInt64Array,
+): Promise<OtherReply | undefined> {
   try {
     using file = openFile(item.place)
-    const { stamp } = file
-    if (stamp.size > smallFileBytesMax) {
-      const lengths = item.lengths ?? (await planFile(descriptorSource(file.fd, stamp.size)))
-      return { kind: 'large', stamp, lengths }
+    const { size } = file.stamp
+    packStamp(file.stamp, stampOut)
+    if (size > smallFileBytesMax) {
+      const lengths = item.lengths ?? (await planFile(descriptorSource(file.fd, size)))
+      return { kind: 'large', lengths }
     }
     const bytes = readSmall(item.place, file)
     file.checkUnchanged()
     digest.set(sha256(bytes))
     const lengths = item.lengths ?? (await planFile(memorySource(bytes)))
-    const isOneChunk = lengths.length === 1 && lengths[0] === stamp.size
-    const chunks = isOneChunk ? undefined : digestsOf(bytes, lengths)
-    return { kind: 'small', stamp, chunks }
+    const isOneChunk = lengths.length === 1 && lengths[0] === size
+    return isOneChunk ? undefined : { kind: 'chunks', chunks: digestsOf(bytes, lengths) }
   } catch (error) {
     return { kind: 'failed', error: sendError(named(item.place, error)) }
   }

@@ -18,7 +18,7 @@ export interface ImportProgress {
   readonly filesTotal: number
   readonly bytesDone: number
   readonly bytesTotal: number
-  /** The path of the file that moved last. */
+  /** The path of the file that was finished last. */
   readonly file?: string
 }
 
@@ -46,8 +46,7 @@ export interface ImportedModel {
   readonly bytesReused: number
 }
 
-/** In flight together: some batches of small files a thread, and a large file or two planned ahead. */
-const smallAtOnce = 512
+/** One is read by two threads while the next is planned; more would be planned long before. */
 const largeAtOnce = 3
 
 /** Between two reports of progress: small files finish 100,000 times a second. */
@@ -68,18 +67,6 @@ export async function importFiles(
   const tally = new Tally(found, options.onProgress)
   const hashed = new Map<string, HashedFile>()
 
-  const hashOnce = async (names: readonly FoundFile[]): Promise<void> => {
-    const [first, ...others] = names as [FoundFile, ...FoundFile[]]
-    const onBytes = (bytes: number): void => tally.read(bytes, first)
-    const file = await deps.pool.hashFile(first.place, { signal, onBytes })
-    hashed.set(first.path, file)
-    tally.done(first)
-    for (const other of others) {
-      hashed.set(other.path, { ...file, place: other.place })
-      tally.reused(other)
-    }
-  }
-
   const fresh = found.filter(file => {
     const before = deps.known?.(file.place, file.stamp)
     if (before === undefined) return true
@@ -87,13 +74,26 @@ export async function importFiles(
     tally.reused(file)
     return false
   })
-  const once = [...Map.groupBy(fresh, file => file.identity).values()]
-  const { small = [], large = [] } = Object.groupBy(once, ([file]) =>
-    file !== undefined && file.size > smallFileBytesMax ? 'large' : 'small',
-  )
+  // A second name of the same bytes is not read again.
+  const namesAt = new Map<string, readonly FoundFile[]>()
+  const small: string[] = []
+  const large: string[] = []
+  for (const names of Map.groupBy(fresh, file => file.identity).values()) {
+    const { place, size } = names[0] as FoundFile
+    namesAt.set(place, names)
+    ;(size > smallFileBytesMax ? large : small).push(place)
+  }
+  const onFile = (file: HashedFile): void => {
+    for (const [index, name] of (namesAt.get(file.place) ?? []).entries()) {
+      hashed.set(name.path, index === 0 ? file : { ...file, place: name.place })
+      if (index === 0) tally.done(name)
+      else tally.reused(name)
+    }
+  }
+  const hashOptions = { signal, onFile, onBytes: (bytes: number) => tally.read(bytes) }
   const runs = [
-    ...startRuns(small, smallAtOnce, hashOnce),
-    ...startRuns(large, largeAtOnce, hashOnce),
+    deps.pool.hashFiles(small, hashOptions),
+    ...startRuns(large, largeAtOnce, place => deps.pool.hashFiles([place], hashOptions)),
   ]
   for (const run of runs) run.catch((error: unknown) => stop.abort(error))
   // All of them, so that nothing is still reading when the caller goes on.
@@ -106,7 +106,7 @@ export async function importFiles(
 function startRuns<T>(
   items: readonly T[],
   count: number,
-  work: (item: T) => Promise<void>,
+  work: (item: T) => Promise<unknown>,
 ): Promise<void>[] {
   const queue = items.values()
   return Array.from({ length: Math.min(count, items.length) }, async () => {
@@ -133,6 +133,7 @@ class Tally {
   readonly #tell: (progress: ImportProgress) => void
   #filesDone = 0
   #bytesDone = 0
+  #lastPath: string | undefined
   #toldMs = performance.now()
 
   constructor(found: readonly FoundFile[], tell: (progress: ImportProgress) => void = () => {}) {
@@ -141,14 +142,15 @@ class Tally {
     this.#tell = tell
   }
 
-  read(bytes: number, file: FoundFile): void {
+  read(bytes: number): void {
     this.#bytesDone += bytes
-    this.#report(file)
+    this.#report()
   }
 
-  done(file: FoundFile): void {
+  done({ path }: FoundFile): void {
     this.#filesDone += 1
-    this.#report(file)
+    this.#lastPath = path
+    this.#report()
   }
 
   reused(file: FoundFile): void {
@@ -157,7 +159,7 @@ class Tally {
     this.done(file)
   }
 
-  #report({ path }: FoundFile): void {
+  #report(): void {
     const nowMs = performance.now()
     const isLast = this.#filesDone === this.#filesTotal
     if (!isLast && nowMs - this.#toldMs < progressMs) return
@@ -167,7 +169,7 @@ class Tally {
       filesTotal: this.#filesTotal,
       bytesDone: this.#bytesDone,
       bytesTotal: this.#bytesTotal,
-      file: path,
+      ...(this.#lastPath === undefined ? {} : { file: this.#lastPath }),
     })
   }
 }
