@@ -113,7 +113,7 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
       folder: target.folder,
       pinned: request.seed,
       seeding: request.seed,
-      files: files.map(({ path, place }) => ({ path, place })),
+      files,
     })
     // What of it is here already can be found and served while the rest is fetched.
     deps.net.providedChanged()
@@ -121,7 +121,7 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
   const keys = [cid, ...files.map(({ root }) => root)]
   const result = await download(
     deps,
-    { keys, folder: target.folder, files },
+    { keys, folder: target.folder, files, ownFolder: deps.modelsFolder },
     downloadOptions(deps, asked, peers, stallPatienceMs),
   )
   return { manifest: cid, target, files, result }
@@ -133,23 +133,26 @@ async function pullFile(deps: PullDeps, ref: FileRef, asked: Asked): Promise<Run
   const { request } = asked
   const key = ref.kind === 'file' ? ref.root : rawCid(ref.digest)
   const finding = downloadOptions(deps, asked, request.peers, findPatienceMs)
-  const { root, table } = await fetchFileTable(deps, key, finding)
+  const table = await fetchFileTable(deps, key, finding)
+  const { root } = table
+  const { size } = table.table
   const path = request.ref.replace(':', '-').toLowerCase()
   const target = await chooseTarget(deps, { manifest: key, name: undefined, to: request.to })
   const wanted: WantedFile = {
     path,
-    size: table.size,
+    size,
     sha256: ref.kind === 'sha256' ? ref.digest : undefined,
     root,
     place: target.placeOf(path),
+    table,
   }
   const result = await download(
     deps,
-    { keys: [key, root], folder: target.folder, files: [wanted] },
+    { keys: [key, root], folder: target.folder, files: [wanted], ownFolder: deps.modelsFolder },
     downloadOptions(deps, asked, request.peers, stallPatienceMs),
   )
   const { sha256 } = await fileAt(store, wanted.place)
-  const block = encodeManifest(makeManifest([{ path, size: table.size, sha256, root }]))
+  const block = encodeManifest(makeManifest([{ path, size, sha256, root }]))
   const manifest = manifestCid(block)
   store.addModel({
     manifest,
@@ -159,7 +162,7 @@ async function pullFile(deps: PullDeps, ref: FileRef, asked: Asked): Promise<Run
     folder: target.folder,
     pinned: request.seed,
     seeding: request.seed,
-    files: [{ path, place: wanted.place }],
+    files: [{ path, place: wanted.place, size, sha256, root }],
   })
   return { manifest, target, files: [wanted], result }
 }

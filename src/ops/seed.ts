@@ -48,7 +48,10 @@ export async function seed(
     folder: folderOf(request.paths),
     pinned: true,
     seeding: true,
-    files: imported.files.map(({ path, file }) => ({ path, place: file.place })),
+    files: imported.files.map(({ path, file }) => {
+      const { place, sha256, root, table } = file
+      return { path, place, size: table.size, sha256, root }
+    }),
   })
   net.providedChanged()
   log.info('model seeded', { manifest: imported.cid.toString(), name, bytes: imported.bytes })

@@ -104,16 +104,14 @@ async function verifyFile(
   const table = store.chunkTable(file.root)
   if (table === undefined) return [unreadable(file, 'its chunk table is not known any more')]
   const lengths = Uint32Array.from({ length: table.count }, (_, index) => table.length(index))
-  let digests: Uint8Array
   try {
     const hashed = await pool.hashChunks(file.place, lengths, { signal, onBytes })
-    digests = hashed.digests
-    const bad = badChunks(table, digests)
-    const isWhole = bad.length === 0 && hashed.stamp.size === table.size
-    if (isWhole && equalBytes(hashed.sha256, file.sha256)) store.confirm(file.place, hashed.stamp)
+    const bad = badChunks(table, hashed.digests)
+    const isWhole = hashed.stamp.size === table.size
+    if (isWhole) store.confirm(file.place, hashed.stamp, bad)
     else store.quarantine(file.place, bad)
     const ranges = bad.map(index => badRange(file, table, index))
-    if (bad.length === 0 && !isWhole) {
+    if (!isWhole && bad.length === 0) {
       ranges.push({
         path: file.path,
         place: file.place,

@@ -12,7 +12,7 @@ import type { Net } from '../net/net.ts'
 import type { Store } from '../store/store.ts'
 
 export interface WatchDeps {
-  readonly store: Pick<Store, 'addFiles' | 'lostModels' | 'filesOf' | 'refresh'>
+  readonly store: Pick<Store, 'addFiles' | 'clearLost' | 'filesOf' | 'lostModels' | 'refresh'>
   readonly net: Pick<Net, 'providedChanged'>
   readonly pool: HashPool
   readonly clock: Clock
@@ -45,6 +45,7 @@ async function rebuildLost(deps: WatchDeps, signal: AbortSignal): Promise<void> 
   log.warn('the index was lost: hashing the files of all models again', { models: lost.length })
   for (const { manifest, name } of lost) {
     for (const { place } of store.filesOf(manifest)) await rehash(deps, place, signal)
+    store.clearLost(manifest)
     net.providedChanged()
     log.info('model indexed again', { manifest: manifest.toString(), name })
   }
