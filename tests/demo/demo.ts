@@ -6,10 +6,11 @@
  *   npm run demo [-- --model DIR]
  */
 
-import { mkdtemp, open, readdir, rm, stat, utimes } from 'node:fs/promises'
+import { execFile } from 'node:child_process'
+import { mkdtemp, open, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
-import { parseArgs, styleText } from 'node:util'
+import { parseArgs, promisify, styleText } from 'node:util'
 import {
   fileSchema,
   progressSchema,
@@ -93,17 +94,25 @@ async function mirror(machine: Machine, seeded: SeededEvent, include?: string): 
   return path
 }
 
-/** Flips one byte in the middle of the file and puts its times back: silent bit rot. */
+/** Flips one bit in the middle of the file and puts its times back, to the nanosecond: silent bit rot. */
 async function damage(path: string): Promise<number> {
-  const { size, atime, mtime } = await stat(path)
+  const { size } = await stat(path)
   const at = Math.floor(size / 2)
+  const times = `${path}.times`
+  await touchLike(path, times)
   await using file = await open(path, 'r+')
   const { buffer } = await file.read(Buffer.alloc(1), 0, 1, at)
   buffer[0] = (buffer[0] ?? 0) ^ 0x01
   await file.write(buffer, 0, 1, at)
   await file.sync()
-  await utimes(path, atime, mtime)
+  await touchLike(times, path)
+  await rm(times)
   return at
+}
+
+/** Node's utimes knows no nanoseconds, touch does. */
+async function touchLike(reference: string, path: string): Promise<void> {
+  await promisify(execFile)('touch', ['-r', reference, path])
 }
 
 async function findDamage(mirrorMachine: Machine, model: DemoModel, at: number): Promise<void> {
