@@ -5,6 +5,7 @@ import { InvalidInputError, NotFoundError } from '../../src/core/errors.ts'
 import type { Context } from '../context.ts'
 import { detachAbout, follow } from '../follow.ts'
 import { pageEnd } from '../help.ts'
+import { shortId } from './operations.ts'
 import { showPulled } from './pull.ts'
 import { showSeeded } from './seed.ts'
 import { showVerified } from './verify.ts'
@@ -15,7 +16,7 @@ export function define(command: Command, context: Context): void {
       'Follows a seed, pull or verification that runs in the daemon, as if this command had started it. ' +
         'Without an ID: the only one that runs.',
     )
-    .argument('[ID]', 'as operations prints it')
+    .argument('[ID]', 'as operations prints it, or how it begins')
     .option('--detach', detachAbout, false)
     .addHelpText('after', () =>
       pageEnd({
@@ -29,10 +30,8 @@ export function define(command: Command, context: Context): void {
 }
 
 async function attach(context: Context, given: string | undefined, detach: boolean): Promise<void> {
-  const id = given ?? (await onlyRunning(context))
-  const result = await follow(context, (client, signal) => client.attach(id, signal), {
-    detach,
-  })
+  const id = await find(context, given)
+  const result = await follow(context, (client, signal) => client.attach(id, signal), { detach })
   switch (result?.type) {
     case undefined:
       return
@@ -45,14 +44,22 @@ async function attach(context: Context, given: string | undefined, detach: boole
   }
 }
 
-async function onlyRunning(context: Context): Promise<string> {
+/** The operation whose id begins as given; without one the only one that runs. */
+async function find(context: Context, given: string | undefined): Promise<string> {
   const client = await context.client()
   const all = await client.operations(context.signal)
-  const running = all.filter(({ state }) => state === 'running')
-  const [only] = running
-  if (only === undefined) throw new NotFoundError('nothing is running')
-  if (running.length === 1) return only.id
-  throw new InvalidInputError(`${running.length} operations are running`, {
-    hint: `name one: ${running.map(({ id, kind, target }) => `${id} (${kind} ${target})`).join(', ')}`,
+  const fitting = all.filter(({ id, state }) =>
+    given === undefined ? state === 'running' : id.startsWith(given),
+  )
+  const [only] = fitting
+  if (only === undefined) {
+    throw new NotFoundError(given === undefined ? 'nothing is running' : `no operation ${given}`, {
+      hint: 'commonweight operations lists what runs and what ended lately',
+    })
+  }
+  if (fitting.length === 1) return only.id
+  const names = fitting.map(({ id, kind, target }) => `${shortId(id)} (${kind} ${target})`)
+  throw new InvalidInputError(`${fitting.length} operations fit`, {
+    hint: `name one: ${names.join(', ')}`,
   })
 }

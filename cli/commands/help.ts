@@ -16,9 +16,13 @@ export function define(command: Command, context: Context): void {
     .action((verb: string | undefined) => help(command.parent ?? command, context, verb))
 }
 
-/** `help pull` is `pull --help`: an unknown verb gets the same answer in both. */
+/** `help pull` is `pull --help`, and `help pul` is answered as `pul` is: with the nearest verb. */
 async function help(program: Command, context: Context, verb: string | undefined): Promise<void> {
   // Parsing anew forgets the global flags: the output must have been made with them.
   void context.output
-  await program.parseAsync(verb === undefined ? ['--help'] : [verb, '--help'], { from: 'user' })
+  const isKnown = program.commands.some(command => command.name() === verb)
+  const words = verb === undefined ? [] : [verb]
+  await program.parseAsync(isKnown || verb === undefined ? [...words, '--help'] : words, {
+    from: 'user',
+  })
 }

@@ -16,7 +16,7 @@ export function define(command: Command, context: Context): void {
       pageEnd({
         examples: [
           { command: 'operations', about: 'what is it doing?' },
-          { command: 'attach 3', about: 'follow one of them to its end' },
+          { command: 'attach df0d8823', about: 'follow one of them to its end' },
         ],
         exits: [],
       }),
@@ -35,7 +35,7 @@ async function list(context: Context): Promise<void> {
 }
 
 const columns: readonly Column<OperationSummary>[] = [
-  { title: 'ID', value: ({ id }) => id },
+  { title: 'ID', value: ({ id }) => shortId(id) },
   { title: 'KIND', value: ({ kind }) => kind },
   { title: 'STATE', value: ({ state }) => state },
   { title: 'STARTED', value: started, align: 'right' },
@@ -55,5 +55,10 @@ function progressOf({ progress, state }: OperationSummary): string {
 export function describeOperation(summary: OperationSummary): string {
   const { id, kind, target, progress } = summary
   const at = progress === null ? 'starting' : progressLine(progress)
-  return printable(`${id}  ${kind} ${target}: ${at}`)
+  return printable(`${shortId(id)}  ${kind} ${target}: ${at}`)
+}
+
+/** Enough of an id to name it by. */
+export function shortId(id: string): string {
+  return id.slice(0, 8)
 }
