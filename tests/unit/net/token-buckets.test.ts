@@ -25,9 +25,11 @@ test('names do not share', () => {
 test('forgets the idlest of very many, not the busy one', () => {
   const buckets = openTokenBuckets(new FakeClock(), { perSecond: 1, burst: 3 })
   buckets.take('busy', 3)
+  let taken = 0
   for (let index = 0; index < 30_000; index += 1) {
     buckets.take(`other-${index}`, 1)
-    if (index % 1000 === 0) expect(buckets.take('busy', 1)).toBe(0)
+    if (index % 1000 === 0) taken += buckets.take('busy', 1)
   }
+  expect(taken).toBe(0)
   expect(buckets.take('other-0', 5)).toBe(3)
 })
