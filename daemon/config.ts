@@ -79,13 +79,15 @@ export async function loadConfig({ argv, env }: ConfigSources): Promise<Config> 
     paths: models === null ? paths : { ...paths, models },
     settings: Object.freeze(values as unknown as Settings),
     entries: Object.freeze(shown),
-    output: flags.output,
+    output: { ...flags.output, color: flags.output.color && (env['NO_COLOR'] ?? '') === '' },
     warnings: unknownVariables(env),
   })
 }
 
-export function logOptions({ settings: values, output }: Config): LogOptions {
-  return { level: values['log.level'], json: values['log.json'], color: output.color }
+/** How to log to a terminal or, with less to look at, to anything else. */
+export function logOptions({ settings: values, output }: Config, isTerminal: boolean): LogOptions {
+  const color = output.color && isTerminal
+  return { level: values['log.level'], json: values['log.json'], color }
 }
 
 function findHome(flag: string | undefined, env: ConfigSources['env']): Given {

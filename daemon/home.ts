@@ -41,7 +41,8 @@ async function takeLock(paths: HomePaths): Promise<DatabaseSync> {
   let lock: DatabaseSync | undefined
   try {
     lock = new DatabaseSync(paths.lock, { timeout: lockWaitMs })
-    lock.exec('BEGIN EXCLUSIVE')
+    // Nothing is ever written, so there is nothing to roll back and no journal to leave behind.
+    lock.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE')
     await chmod(paths.lock, 0o600)
     return lock
   } catch (error) {

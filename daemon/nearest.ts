@@ -3,12 +3,15 @@
 /** Longer words are cut: what matters is where a typing mistake was made, and the cost is quadratic. */
 const lengthMax = 64
 
-/** The word of `known` with the fewest insertions, deletions and replacements; the first of equals. */
+/** A word that the mistyped one begins, else the one with the fewest letters wrong; the first of equals. */
 export function nearest(word: string, known: readonly string[]): string {
+  const begun = known.find(each => word !== '' && each.startsWith(word))
+  if (begun !== undefined) return begun
   const distances = known.map(each => editDistance(word.slice(0, lengthMax), each))
   return known[distances.indexOf(Math.min(...distances))] ?? ''
 }
 
+/** How many letters must be put in, taken out or replaced to make one word the other. */
 function editDistance(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, index) => index)
   for (let i = 1; i <= a.length; i += 1) {

@@ -146,8 +146,9 @@ export class Operations {
       last = await this.#perform(operation)
       operation.state = 'done'
       log.info(`${operation.request.kind} done`, fields)
-    } catch (error) {
+    } catch (thrown) {
       // Every error ends here: the operation is nobody's call, so its last event is where it goes.
+      const error = this.#reasonOf(operation, thrown)
       last = errorBody(error)
       operation.state = isAbort(error) ? 'cancelled' : 'failed'
       if (isExpected(error))
@@ -156,6 +157,12 @@ export class Operations {
     }
     operation.finishedAtMs = clock.monotonic()
     operation.events.finish(last)
+  }
+
+  /** A node that closes aborts what runs; whoever follows is told why, not that somebody cancelled. */
+  #reasonOf(operation: Operation, thrown: unknown): unknown {
+    const byNode = this.#closing && isAbort(thrown) && !operation.stop.signal.aborted
+    return byNode ? stopping(operation) : thrown
   }
 
   #perform({ request, stop, events }: Operation): Promise<OperationResult> {

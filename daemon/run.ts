@@ -22,7 +22,7 @@ export async function runDaemon(openNode: DaemonDeps['openNode']): Promise<void>
   try {
     const signalled = stopSignal()
     const config = await loadConfig({ argv: argv.slice(2), env })
-    const log = openLog(process.stderr, logOptions(config))
+    const log = openLog(process.stderr, logOptions(config, process.stderr.isTTY))
     for (const warning of config.warnings) log.warn(warning)
     const deps = { clock: systemClock, log, openNode, newId: randomUUID }
     await using daemon = await openDaemon(deps, { config, version: readVersion() })

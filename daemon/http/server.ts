@@ -6,7 +6,7 @@
 import { chmod } from 'node:fs/promises'
 import fastify from 'fastify'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import { InvalidInputError, LimitError, messageOf, NotFoundError } from '../../src/core/errors.ts'
+import { InvalidInputError, LimitError, NotFoundError } from '../../src/core/errors.ts'
 import { KiB, MiB, second } from '../../src/core/units.ts'
 import type { Logger } from '../../src/core/log.ts'
 import { bugCode } from '../../src/api/contract.ts'
@@ -48,8 +48,11 @@ export async function openHttp(
     http: { maxHeaderSize: headerBytesMax, headersTimeout: requestMs },
     // No path of ours is long; the rest is in the query.
     routerOptions: { maxParamLength: 100 },
-    // A version of the protocol cannot be guessed from a request without one.
     exposeHeadRoutes: false,
+    // Refused before there is a route: an address that does not parse, a parameter without end.
+    frameworkErrors(error, request, reply) {
+      void answerError(deps.log, error, { request, reply })
+    },
   })
   app.server.maxConnections = connectionsMax
   app.setErrorHandler((error, request, reply) => answerError(deps.log, error, { request, reply }))
@@ -91,8 +94,9 @@ function pathOf(request: FastifyRequest): string {
   return request.url.split('?', 1)[0] ?? ''
 }
 
+/** Not Error.isError: Fastify makes its errors without the Error constructor, which that asks for. */
 function isFastifyError(error: unknown): error is FastifyError {
-  return Error.isError(error) && 'statusCode' in error
+  return error instanceof Error && 'statusCode' in error
 }
 
 /** Fastify's own refusals, all of them about the request, in the words of our taxonomy. */
@@ -101,5 +105,5 @@ function translate(error: FastifyError): Error {
     return new LimitError(`a request may have ${bodyBytesMax} bytes at most`, { cause: error })
   }
   if ((error.statusCode ?? 500) >= 500) return error
-  return new InvalidInputError(`malformed request: ${messageOf(error)}`, { cause: error })
+  return new InvalidInputError(`malformed request: ${error.message}`, { cause: error })
 }
