@@ -1,14 +1,19 @@
 /**
- * Drives a download: sources as they are found, one pure session that decides, a store that keeps
- * what was verified. Everything a peer sends passes dag/verify.ts here before it exists for anyone.
+ * A download from start to end: what is here already is reused, space is checked, the swarm gives the
+ * rest. Everything a peer sends passes dag/verify.ts before it exists for anyone.
  */
 
 import type { CID } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
 import type { Logger } from '../core/log.ts'
+import { second } from '../core/units.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import type { Store } from '../store/store.ts'
+import type { FetchedTable } from './fetch-table.ts'
+import { reuseWhole } from './reuse.ts'
 import type { SourceFinder, SourceId } from './source.ts'
+import { SwarmRun } from './swarm-run.ts'
+import { Tally } from './tally.ts'
 
 export interface DownloadDeps {
   readonly store: Pick<
@@ -19,6 +24,7 @@ export interface DownloadDeps {
     | 'fileAt'
     | 'findChunk'
     | 'findFile'
+    | 'held'
     | 'manifestBlock'
     | 'openPartial'
   >
@@ -33,10 +39,23 @@ export interface DownloadDeps {
 export interface WantedFile {
   readonly path: string
   readonly size: number
-  readonly sha256: Uint8Array
+  /** Undefined when only the root is known. */
+  readonly sha256: Uint8Array | undefined
   readonly root: CID
   /** Absolute. */
   readonly place: string
+  /** When it was fetched before: by a file's SHA-256, there is no other way to the root. */
+  readonly table?: FetchedTable
+}
+
+export interface DownloadRequest {
+  /** What sources are found by: manifest, file roots, SHA-256s; the most telling first. */
+  readonly keys: readonly CID[]
+  /** Absolute; every file lies below it. */
+  readonly folder: string
+  readonly files: readonly WantedFile[]
+  /** Our own models folder: between files below it hard links are made, never to a user's file. */
+  readonly ownFolder?: string
 }
 
 export interface DownloadProgress {
@@ -72,4 +91,78 @@ export interface FetchedManifest {
   readonly manifest: Manifest
   /** The canonical bytes, verified against the CID. */
   readonly block: Uint8Array
+}
+
+/** Progress is told no more often than this. */
+const progressMs = second / 4
+
+/**
+ * Every wanted file at its place, checked and indexed. UnavailableError when nobody served what is
+ * missing for as long as the options say; what was fetched is kept for the next time.
+ */
+export async function download(
+  deps: DownloadDeps,
+  request: DownloadRequest,
+  options: DownloadOptions,
+): Promise<DownloadResult> {
+  const tally = new Tally(request.files)
+  const left = await reuseFiles(deps, request, { options, tally, files: request.files })
+  if (left.length > 0) {
+    // One file may be wanted at several places: it is fetched to the first and copied from there.
+    const firsts = [
+      ...new Map(left.toReversed().map(file => [file.root.toString(), file])).values(),
+    ]
+    await deps.store.checkSpace(request.folder, bytesMissing(deps, left))
+    const wanted = { ...request, files: firsts.toReversed() }
+    await new SwarmRun(deps, wanted, { ...options, tally }).finish()
+    const twins = left.filter(file => !firsts.includes(file))
+    const rest = await reuseFiles(deps, request, { options, tally, files: twins })
+    if (rest.length > 0) {
+      await new SwarmRun(deps, { ...request, files: rest }, { ...options, tally }).finish()
+    }
+  }
+  options.onProgress(tally.progress('publishing', 0))
+  return tally.result()
+}
+
+interface Reuse {
+  readonly options: DownloadOptions
+  readonly tally: Tally
+  readonly files: readonly WantedFile[]
+}
+
+/** Returns the files that are not at their place afterwards. */
+async function reuseFiles(
+  deps: DownloadDeps,
+  request: DownloadRequest,
+  { options, tally, files }: Reuse,
+): Promise<WantedFile[]> {
+  const { signal, onProgress } = options
+  const left: WantedFile[] = []
+  let toldAtMs = -Infinity
+  for (const file of files) {
+    signal.throwIfAborted()
+    if (await reuseWhole(deps, request, file, signal)) {
+      tally.reused(file.size)
+      tally.fileDone()
+    } else {
+      left.push(file)
+    }
+    if (deps.clock.monotonic() - toldAtMs < progressMs) continue
+    toldAtMs = deps.clock.monotonic()
+    onProgress(tally.progress('reusing', 0))
+  }
+  return left
+}
+
+/** What partial files hold already takes no more space. */
+function bytesMissing({ store }: DownloadDeps, files: readonly WantedFile[]): number {
+  let bytes = 0
+  for (const { root, size } of files) {
+    const held = store.held(root)
+    const isPartial = held !== undefined && held.length > 0 && !held.isFull
+    // Chunks are nearly of one size; the reserve covers the difference.
+    bytes += isPartial ? Math.ceil(size * (1 - held.count / held.length)) : size
+  }
+  return bytes
 }

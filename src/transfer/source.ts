@@ -39,12 +39,18 @@ export interface WatchedFile {
 
 /**
  * One holder of chunks. Every method rejects with ProtocolError when the source breaks the rules,
- * UnavailableError when it cannot answer (gone, or does not have it), or the signal's reason.
+ * UnavailableError when it cannot answer (gone, or does not have it), LimitError when it is too busy
+ * to answer now, or the signal's reason.
  */
 export interface Source {
   readonly id: SourceId
   readonly kind: 'peer' | 'web-seed'
-  /** Aborted, with the reason, when the source is gone for good. */
+  /** Requests it takes at a time, as it said itself; requestsDefault of scoreboard.ts when it did not. */
+  readonly requestsMax?: number
+  /**
+   * Aborted, with the reason, when the source is gone. One that comes back is a new Source with the
+   * same id, which the finder yields again.
+   */
   readonly closed: AbortSignal
   /** Asks to be told what it holds of these files, now and as that changes, until the signal aborts. */
   watch(
@@ -54,8 +60,12 @@ export interface Source {
   ): void
   /** The bytes of a manifest; bounded by manifestBytesMax, unverified. */
   fetchManifest(manifest: CID, options: SourceOptions): Promise<Uint8Array>
-  /** The chunk table of a file of `size` bytes; bounded by what that size can need, unverified. */
-  fetchTable(root: CID, size: number, options: SourceOptions): Promise<Uint8Array>
+  /**
+   * The chunk table of a file of `size` bytes; bounded by what that size can need, or by what the
+   * largest file can when the size is not known; unverified. `key` is the file's root, or the raw
+   * CID of its whole SHA-256.
+   */
+  fetchTable(key: CID, size: number | undefined, options: SourceOptions): Promise<Uint8Array>
   /** The bytes of one chunk, exactly `length`, unverified. Aborting tells the source to forget it. */
   fetchChunk(request: ChunkRequest, options: SourceOptions): Promise<Uint8Array>
   /** It broke the rules or sent bad bytes: end it for this session, and say why. */

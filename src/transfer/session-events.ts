@@ -1,0 +1,85 @@
+/**
+ * The language between a session, which decides, and whoever acts for it: today download.ts on one
+ * thread, later a data plane of several. Files are numbered in the order of the download, chunks by
+ * their index in the file.
+ */
+
+import type { Bitfield } from '../core/bitfield.ts'
+import type { Range } from '../core/ranges.ts'
+import type { ChunkTable } from '../dag/chunk-table.ts'
+import type { SourceId } from './source.ts'
+
+export interface ChunkName {
+  readonly file: number
+  readonly index: number
+}
+
+export interface SourceChunk extends ChunkName {
+  readonly source: SourceId
+}
+
+/**
+ * refused: it does not have what it claimed. busy: ask later. gone: its connection ended.
+ * rules: it broke the protocol, or sent another length.
+ */
+export type Failure = 'refused' | 'busy' | 'gone' | 'rules'
+
+export type SessionEvent =
+  | {
+      readonly type: 'source-added'
+      readonly source: SourceId
+      readonly requestsMax: number | undefined
+    }
+  | { readonly type: 'source-gone'; readonly source: SourceId }
+  | {
+      readonly type: 'have'
+      readonly source: SourceId
+      readonly file: number
+      readonly gained: readonly Range[]
+      readonly lost: readonly Range[]
+    }
+  /** The file's chunks are known: claims on it count from now on. */
+  | { readonly type: 'file-known'; readonly file: number; readonly table: ChunkTable }
+  /** Answers an open, with what is on disk already; or a publish, when that turns out to be less. */
+  | { readonly type: 'file-opened'; readonly file: number; readonly held: Bitfield }
+  /** Answers a park: its partial is closed. */
+  | { readonly type: 'file-parked'; readonly file: number }
+  /** Answers a publish; or the whole file was found on this machine. */
+  | { readonly type: 'file-done'; readonly file: number }
+  /** All bytes are here; they are being checked and written. */
+  | ({ readonly type: 'chunk-arrived' } & SourceChunk)
+  /** Checked, and on disk. */
+  | ({ readonly type: 'chunk-verified' } & SourceChunk)
+  | ({ readonly type: 'chunk-bad'; readonly reason: Error } & SourceChunk)
+  /** Found on this machine, checked, and on disk. */
+  | ({ readonly type: 'chunk-found' } & ChunkName)
+  | ({
+      readonly type: 'request-failed'
+      readonly failure: Failure
+      readonly reason: Error
+    } & SourceChunk)
+  /** A reader waits for this range of chunks: higher goes first, 0 as at the start. */
+  | {
+      readonly type: 'prioritize'
+      readonly file: number
+      readonly range: Range
+      readonly priority: number
+    }
+  /** Time passes: several times a second. */
+  | { readonly type: 'tick' }
+
+export type SessionAction =
+  | ({ readonly type: 'request'; readonly length: number } & SourceChunk)
+  /** Nothing more is expected of this request. */
+  | ({ readonly type: 'cancel' } & SourceChunk)
+  | { readonly type: 'ban'; readonly source: SourceId; readonly reason: Error }
+  /** For the log: it delivered nothing for long and is left alone for a while. */
+  | { readonly type: 'stalled'; readonly source: SourceId }
+  /** For the log: it did not serve what it claimed; its claims count for nothing for an hour. */
+  | { readonly type: 'distrusted'; readonly source: SourceId }
+  | { readonly type: 'open'; readonly file: number }
+  /** Close its partial: nobody serves what it misses, and others wait for its place. */
+  | { readonly type: 'park'; readonly file: number }
+  | { readonly type: 'publish'; readonly file: number }
+  /** Nobody known serves anything that is missing. Said once each time that becomes so. */
+  | { readonly type: 'need-sources' }

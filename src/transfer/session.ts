@@ -1,0 +1,477 @@
+/**
+ * One model's download as a pure state machine: events in, actions out; no I/O, no clock, no await.
+ * Decides which chunk is asked of which source, when an answer is late, who is believed, which files
+ * are open, and when a file is whole. A wanted chunk is always in exactly one of these: wanted in the
+ * picker, asked of one to three sources, arriving (being checked and written), or held.
+ */
+
+import { MiB, minute } from '../core/units.ts'
+import { FileList, type SessionFile } from './file-list.ts'
+import { Picker } from './picker.ts'
+import { type Peer, Roster } from './roster.ts'
+import type { Ask } from './scoreboard.ts'
+import type { ChunkName, SessionAction, SessionEvent, SourceChunk } from './session-events.ts'
+
+/** Descriptors, and the files whose start costs nobody a wait. */
+const openFilesMaxDefault = 128
+/** Asked for or not yet written, over all sources: what bounds a download's memory. */
+const bytesInFlightMaxDefault = 128 * MiB
+/** The first request of a chunk and two hedges. */
+const asksPerChunkMax = 3
+/** A hedge must promise to be so much faster than what it is to overtake. */
+const hedgeGain = 2
+/** A refused chunk is asked for again after this, if the claim stands. */
+const refusedMs = minute
+
+export interface SessionOptions {
+  readonly files: number
+  /** 0 <= n < 1. */
+  readonly random: () => number
+  readonly openFilesMax?: number
+  readonly bytesInFlightMax?: number
+}
+
+/** A chunk in flight. */
+interface Flight {
+  readonly entry: SessionFile
+  readonly chunk: number
+  readonly bytes: number
+  readonly asks: { readonly peer: Peer; readonly ask: Ask }[]
+}
+
+export class Session {
+  readonly #files: FileList
+  readonly #picker: Picker
+  readonly #roster: Roster
+  readonly #bytesInFlightMax: number
+  readonly #asked = new Map<number, Flight>()
+  /** Chunks with a passed deadline: worth a hedge before anything else. */
+  readonly #late = new Set<number>()
+  readonly #arriving = new Map<number, { readonly peer: Peer; readonly bytes: number }>()
+  #bytesInFlight = 0
+  #actions: SessionAction[] = []
+  #nowMs = 0
+  /** Every source may have something new to do, not only the one an event was about. */
+  #wakeAll = false
+  #turn = 0
+  #saidNeed = false
+
+  constructor(options: SessionOptions) {
+    this.#files = new FileList(options.files, options.openFilesMax ?? openFilesMaxDefault)
+    this.#bytesInFlightMax = options.bytesInFlightMax ?? bytesInFlightMaxDefault
+    this.#picker = new Picker(options.random)
+    this.#roster = new Roster(this.#picker, this.#files)
+  }
+
+  get isDone(): boolean {
+    return this.#files.done === this.#files.total
+  }
+
+  get filesDone(): number {
+    return this.#files.done
+  }
+
+  /** Chunks of the known files that are not held. */
+  get missing(): number {
+    return this.#picker.missing
+  }
+
+  /** Nothing is under way and nobody can be asked for anything. */
+  get isWaiting(): boolean {
+    if (this.isDone || !this.#files.isIdle) return false
+    return this.#asked.size === 0 && this.#arriving.size === 0 && this.#picker.pickable === 0
+  }
+
+  /** Sources that delivered within so many milliseconds before now. */
+  activeSources(withinMs: number): number {
+    const isActive = ({ score }: Peer): boolean =>
+      score.delivered > 0 && score.lastDeliveryMs >= this.#nowMs - withinMs
+    return this.#roster.peers.filter(isActive).length
+  }
+
+  /** Takes what happened and says what to do about it, in order. `nowMs` is monotonic. */
+  apply(event: SessionEvent, nowMs: number): SessionAction[] {
+    this.#nowMs = nowMs
+    this.#actions = []
+    const peer = this.#react(event)
+    this.#openFiles()
+    if (this.#wakeAll) this.#fillAll()
+    else if (peer !== undefined) this.#fill(peer)
+    this.#sayNeed()
+    return this.#actions
+  }
+
+  /** Returns the source that has room now, if the event is about one. */
+  #react(event: SessionEvent): Peer | undefined {
+    switch (event.type) {
+      case 'source-added':
+        return this.#sourceAdded(event.source, event.requestsMax)
+      case 'source-gone':
+        return this.#sourceGone(event.source)
+      case 'have':
+        return this.#have(event)
+      case 'file-known':
+        this.#files.add(event.file, event.table, this.#picker.addChunks(event.table.count))
+        return undefined
+      case 'file-opened':
+        return this.#fileOpened(event)
+      case 'file-parked':
+      case 'file-done': {
+        const entry = this.#files.get(event.file)
+        if (entry !== undefined && event.type === 'file-parked') this.#files.parked(entry)
+        if (entry !== undefined && event.type === 'file-done') this.#files.finished(entry)
+        return undefined
+      }
+      case 'chunk-arrived':
+        return this.#arrived(event)
+      case 'chunk-verified':
+        return this.#verified(event)
+      case 'chunk-bad':
+        return this.#bad(event, event.reason)
+      case 'chunk-found':
+        return this.#found(event)
+      case 'request-failed':
+        return this.#failed(event)
+      case 'prioritize': {
+        const first = this.#files.get(event.file)?.first ?? 0
+        const [start, end] = event.range
+        this.#picker.prioritize(first + start, first + end, event.priority)
+        return undefined
+      }
+      case 'tick':
+        return this.#tick()
+    }
+  }
+
+  #sourceAdded(source: string, requestsMax: number | undefined): Peer | undefined {
+    if (this.#roster.get(source) !== undefined) this.#sourceGone(source)
+    const peer = this.#roster.add(source, requestsMax)
+    const { banned } = peer.score.blame
+    if (banned !== undefined) {
+      this.#roster.remove(peer)
+      this.#actions.push({ type: 'ban', source, reason: banned })
+      return undefined
+    }
+    this.#roster.review(peer, this.#nowMs)
+    return peer
+  }
+
+  #sourceGone(source: string): undefined {
+    const peer = this.#roster.get(source)
+    if (peer === undefined) return
+    this.#abandon(peer, false)
+    this.#roster.remove(peer)
+  }
+
+  #have(event: Extract<SessionEvent, { type: 'have' }>): Peer | undefined {
+    const peer = this.#roster.get(event.source)
+    const entry = this.#files.get(event.file)
+    if (peer === undefined || entry === undefined) return undefined
+    for (const range of event.lost) this.#roster.lost(peer, entry, range)
+    for (const range of event.gained) this.#roster.gained(peer, entry, range)
+    return peer
+  }
+
+  #fileOpened({ file, held }: Extract<SessionEvent, { type: 'file-opened' }>): undefined {
+    const entry = this.#files.get(file)
+    if (entry === undefined) return
+    this.#files.opened(entry)
+    for (let index = 0; index < entry.table.count; index += 1) {
+      if (held.has(index)) this.#hold(entry, entry.first + index)
+      else this.#want(entry, entry.first + index)
+    }
+    this.#publishIfWhole(entry)
+    this.#wakeAll = true
+  }
+
+  #arrived({ source, file, index }: SourceChunk): Peer | undefined {
+    const found = this.#askOf({ source, file, index })
+    if (found === undefined) return undefined
+    const { flight, peer, ask } = found
+    peer.score.arrived(ask, this.#nowMs)
+    peer.asks.delete(flight.chunk)
+    for (const other of flight.asks) {
+      if (other.peer === peer) continue
+      other.peer.score.ended(other.ask)
+      other.peer.asks.delete(flight.chunk)
+      this.#bytesInFlight -= flight.bytes
+      this.#actions.push({ type: 'cancel', source: other.peer.id, file, index })
+      this.#wakeAll = true
+    }
+    this.#endFlight(flight)
+    this.#arriving.set(flight.chunk, { peer, bytes: flight.bytes })
+    return peer
+  }
+
+  #verified({ file, index }: SourceChunk): Peer | undefined {
+    const entry = this.#files.get(file)
+    const arrived = entry && this.#endArrival(entry, entry.first + index)
+    if (arrived === undefined) return undefined
+    arrived.peer.score.keptClaim()
+    this.#hold(entry as SessionFile, (entry as SessionFile).first + index)
+    this.#publishIfWhole(entry as SessionFile)
+    return arrived.peer
+  }
+
+  #bad({ source, file, index }: SourceChunk, reason: Error): undefined {
+    const entry = this.#files.get(file)
+    if (entry !== undefined && this.#endArrival(entry, entry.first + index) !== undefined) {
+      this.#wantAgain(entry, entry.first + index)
+    }
+    this.#ban(source, reason)
+  }
+
+  /** Found on this machine while it may be asked for, too. */
+  #found({ file, index }: ChunkName): undefined {
+    const entry = this.#files.get(file)
+    if (entry === undefined) return
+    // Being written just now: that will say so itself.
+    if (this.#arriving.has(entry.first + index)) return
+    const flight = this.#asked.get(entry.first + index)
+    for (const { peer } of flight?.asks.slice() ?? []) {
+      this.#drop(flight as Flight, peer)
+      this.#actions.push({ type: 'cancel', source: peer.id, file, index })
+    }
+    this.#hold(entry, entry.first + index)
+    this.#publishIfWhole(entry)
+    this.#wakeAll = true
+  }
+
+  #failed(event: Extract<SessionEvent, { type: 'request-failed' }>): Peer | undefined {
+    const found = this.#askOf(event)
+    if (found === undefined) return undefined
+    const { flight, peer } = found
+    this.#drop(flight, peer)
+    switch (event.failure) {
+      case 'gone':
+        // Its source-gone follows; asking it again until then would only fail again.
+        this.#roster.withdraw(peer)
+        return undefined
+      case 'busy':
+        peer.score.busy(this.#nowMs)
+        return undefined
+      case 'refused':
+        if (this.#roster.refused(peer, flight.chunk, this.#nowMs + refusedMs)) {
+          if (peer.score.brokeClaim(this.#nowMs)) {
+            this.#roster.withdraw(peer)
+            this.#actions.push({ type: 'distrusted', source: peer.id })
+          }
+        }
+        return peer
+      case 'rules':
+        this.#ban(peer.id, event.reason)
+        return undefined
+    }
+  }
+
+  #tick(): undefined {
+    for (const peer of this.#roster.peers) {
+      // Asks are in the order they were sent, and answered in that order.
+      const [oldest] = peer.asks
+      if (oldest !== undefined) this.#checkDeadline(peer, ...oldest)
+      this.#roster.review(peer, this.#nowMs)
+    }
+    for (const entry of this.#files.idleOpenFiles()) {
+      this.#files.parking(entry)
+      for (let at = 0; at < entry.table.count; at += 1) this.#picker.unwant(entry.first + at)
+      this.#actions.push({ type: 'park', file: entry.file })
+    }
+    this.#wakeAll = true
+  }
+
+  /**
+   * Others may overtake a late request. A source that is late and silent keeps only that one; the rest
+   * goes back, or the silent ones would use up the bytes in flight.
+   */
+  #checkDeadline(peer: Peer, chunk: number, oldest: Ask): void {
+    if (this.#nowMs < oldest.deadlineMs) return
+    if (peer.score.isStalled(oldest, this.#nowMs)) {
+      this.#abandon(peer, true)
+      peer.score.pause(this.#nowMs)
+      this.#roster.withdraw(peer)
+      this.#actions.push({ type: 'stalled', source: peer.id })
+      return
+    }
+    this.#late.add(chunk)
+    if (!peer.score.isSilent(this.#nowMs)) return
+    peer.score.snub()
+    this.#abandon(peer, true, chunk)
+  }
+
+  #ban(source: string, reason: Error): void {
+    this.#roster.blameOf(source).banned = reason
+    const peer = this.#roster.get(source)
+    if (peer !== undefined) {
+      this.#abandon(peer, true)
+      this.#roster.remove(peer)
+    }
+    this.#actions.push({ type: 'ban', source, reason })
+  }
+
+  /** Takes back everything asked of a source, except for one chunk. */
+  #abandon(peer: Peer, cancel: boolean, except?: number): void {
+    for (const chunk of peer.asks.keys()) {
+      if (chunk === except) continue
+      const flight = this.#asked.get(chunk) as Flight
+      this.#drop(flight, peer)
+      if (cancel) this.#actions.push({ type: 'cancel', source: peer.id, ...nameOf(flight) })
+    }
+  }
+
+  /** One source will not answer; the chunk is wanted again when it was the last one asked. */
+  #drop(flight: Flight, peer: Peer): void {
+    const at = flight.asks.findIndex(asked => asked.peer === peer)
+    const [dropped] = flight.asks.splice(at, 1)
+    if (dropped === undefined) return
+    peer.asks.delete(flight.chunk)
+    peer.score.ended(dropped.ask)
+    this.#bytesInFlight -= flight.bytes
+    if (flight.asks.length > 0) return
+    this.#endFlight(flight)
+    flight.entry.busy -= 1
+    this.#wantAgain(flight.entry, flight.chunk)
+  }
+
+  #endFlight({ chunk }: Flight): void {
+    this.#asked.delete(chunk)
+    this.#late.delete(chunk)
+  }
+
+  #endArrival(entry: SessionFile, chunk: number): { readonly peer: Peer } | undefined {
+    const arrived = this.#arriving.get(chunk)
+    if (arrived === undefined) return undefined
+    this.#arriving.delete(chunk)
+    // Others may have waited for the bytes that are free now.
+    if (this.#isFull) this.#wakeAll = true
+    this.#bytesInFlight -= arrived.bytes
+    entry.busy -= 1
+    return arrived
+  }
+
+  #wantAgain(entry: SessionFile, chunk: number): void {
+    if (entry.state === 'open') this.#picker.want(chunk)
+    this.#wakeAll = true
+  }
+
+  #hold(entry: SessionFile, chunk: number): void {
+    if (!this.#picker.hold(chunk)) return
+    entry.missing -= 1
+    if (this.#picker.availability(chunk) > 0) this.#files.served(entry, -1)
+  }
+
+  /** Also for a chunk that was held and went bad on the disk. */
+  #want(entry: SessionFile, chunk: number): void {
+    if (this.#picker.miss(chunk)) {
+      entry.missing += 1
+      if (this.#picker.availability(chunk) > 0) this.#files.served(entry, 1)
+    }
+    this.#picker.want(chunk)
+  }
+
+  #publishIfWhole(entry: SessionFile): void {
+    if (this.#files.publishing(entry)) this.#actions.push({ type: 'publish', file: entry.file })
+  }
+
+  #openFiles(): void {
+    for (;;) {
+      const entry = this.#files.openNext()
+      if (entry === undefined) return
+      this.#actions.push({ type: 'open', file: entry.file })
+    }
+  }
+
+  get #isFull(): boolean {
+    return this.#bytesInFlight >= this.#bytesInFlightMax
+  }
+
+  /** Each event starts with another source, so that no one takes all of the bytes in flight. */
+  #fillAll(): void {
+    this.#wakeAll = false
+    const { peers } = this.#roster
+    this.#turn += 1
+    for (let at = 0; at < peers.length && !this.#isFull; at += 1) {
+      this.#fill(peers[(this.#turn + at) % peers.length] as Peer)
+    }
+  }
+
+  #fill(peer: Peer): void {
+    while (!this.#isFull && peer.score.hasRoom(this.#nowMs)) {
+      const late = this.#pickLate(peer)
+      const chunk = late ?? this.#picker.pick(peer.holder) ?? this.#pickHedge(peer)
+      if (chunk === undefined) return
+      this.#ask(peer, chunk)
+    }
+  }
+
+  #ask(peer: Peer, chunk: number): void {
+    const flight = this.#asked.get(chunk) ?? this.#startFlight(chunk)
+    const ask = peer.score.asked(flight.bytes, this.#nowMs)
+    flight.asks.push({ peer, ask })
+    peer.asks.set(chunk, ask)
+    this.#bytesInFlight += flight.bytes
+    const name = nameOf(flight)
+    this.#actions.push({ type: 'request', source: peer.id, ...name, length: flight.bytes })
+  }
+
+  #startFlight(chunk: number): Flight {
+    const entry = this.#files.ofChunk(chunk)
+    entry.busy += 1
+    const bytes = entry.table.length(chunk - entry.first)
+    const flight: Flight = { entry, chunk, bytes, asks: [] }
+    this.#asked.set(chunk, flight)
+    return flight
+  }
+
+  #pickLate(peer: Peer): number | undefined {
+    if (peer.score.isSnubbed) return undefined
+    for (const chunk of this.#late) {
+      if (this.#canHedge(this.#asked.get(chunk) as Flight, peer)) return chunk
+    }
+    return undefined
+  }
+
+  /** The endgame: everything that can be had is asked for, and this source could be sooner. */
+  #pickHedge(peer: Peer): number | undefined {
+    if (this.#picker.pickable > 0 || peer.score.isSnubbed) return undefined
+    let longestMs = 0
+    let best: Flight | undefined
+    for (const flight of this.#asked.values()) {
+      if (!this.#canHedge(flight, peer)) continue
+      const remainingMs = Math.min(...flight.asks.map(({ ask }) => this.#remainingMs(ask)))
+      const isWorthIt = remainingMs > hedgeGain * peer.score.expectedMs(flight.bytes)
+      if (remainingMs <= longestMs || !isWorthIt) continue
+      longestMs = remainingMs
+      best = flight
+    }
+    return best?.chunk
+  }
+
+  #canHedge({ chunk, asks }: Flight, peer: Peer): boolean {
+    return asks.length < asksPerChunkMax && !peer.asks.has(chunk) && peer.holder.claims.has(chunk)
+  }
+
+  /** What is overdue by some time is guessed to take that time again. */
+  #remainingMs({ expectedAtMs }: Ask): number {
+    return Math.abs(expectedAtMs - this.#nowMs)
+  }
+
+  #askOf(name: SourceChunk): { flight: Flight; peer: Peer; ask: Ask } | undefined {
+    const peer = this.#roster.get(name.source)
+    const entry = this.#files.get(name.file)
+    if (peer === undefined || entry === undefined) return undefined
+    const ask = peer.asks.get(entry.first + name.index)
+    const flight = this.#asked.get(entry.first + name.index)
+    if (ask === undefined || flight === undefined) return undefined
+    return { flight, peer, ask }
+  }
+
+  #sayNeed(): void {
+    const { isWaiting } = this
+    if (isWaiting && !this.#saidNeed) this.#actions.push({ type: 'need-sources' })
+    this.#saidNeed = isWaiting
+  }
+}
+
+function nameOf({ entry, chunk }: Flight): ChunkName {
+  return { file: entry.file, index: chunk - entry.first }
+}

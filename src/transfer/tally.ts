@@ -1,0 +1,51 @@
+/** What a download has done so far: for progress and for its result. */
+
+import type { DownloadProgress, DownloadResult, WantedFile } from './download.ts'
+import type { SourceId } from './source.ts'
+
+export class Tally {
+  readonly #filesTotal: number
+  readonly #bytesTotal: number
+  #filesDone = 0
+  #bytesFetched = 0
+  #bytesReused = 0
+  readonly #bySource = new Map<SourceId, number>()
+
+  constructor(files: readonly WantedFile[]) {
+    this.#filesTotal = files.length
+    this.#bytesTotal = files.reduce((sum, { size }) => sum + size, 0)
+  }
+
+  fileDone(): void {
+    this.#filesDone += 1
+  }
+
+  /** Checked bytes, on disk. */
+  fetched(source: SourceId, bytes: number): void {
+    this.#bytesFetched += bytes
+    this.#bySource.set(source, (this.#bySource.get(source) ?? 0) + bytes)
+  }
+
+  reused(bytes: number): void {
+    this.#bytesReused += bytes
+  }
+
+  progress(phase: DownloadProgress['phase'], sources: number): DownloadProgress {
+    return {
+      phase,
+      filesDone: this.#filesDone,
+      filesTotal: this.#filesTotal,
+      bytesDone: Math.min(this.#bytesTotal, this.#bytesFetched + this.#bytesReused),
+      bytesTotal: this.#bytesTotal,
+      sources,
+    }
+  }
+
+  result(): DownloadResult {
+    return {
+      bytesFetched: this.#bytesFetched,
+      bytesReused: this.#bytesReused,
+      sources: Array.from(this.#bySource, ([id, bytes]) => ({ id, bytes })),
+    }
+  }
+}
