@@ -1,7 +1,6 @@
 /** A peer that speaks raw bytes: a real libp2p node under a test's control, with none of our rules. */
 
 import type { Libp2p, Stream, StreamMessageEvent } from '@libp2p/interface'
-import { concatBytes } from '../../src/core/bytes.ts'
 import { type PeerHint, swarmProtocol } from '../../src/net/swarm.ts'
 import { encodeFrame, FrameDecoder, type FrameHeader, frameTypes } from '../../src/wire/frames.ts'
 import { encodeHello, type Hello } from '../../src/wire/messages.ts'
@@ -42,7 +41,7 @@ export class RawChannel {
   send(...parts: Uint8Array[]): void {
     if (this.stream.writeStatus !== 'writable') return
     try {
-      this.stream.send(concatBytes(parts))
+      this.stream.send(Buffer.concat(parts))
     } catch {
       // It was gone.
     }

@@ -11,6 +11,7 @@ import { systemClock } from '../../src/core/clock.ts'
 import { silentLog } from '../../src/core/log.ts'
 import { openNoiseCrypto } from '../../src/net/noise-crypto.ts'
 import { openSwarm, type PeerHint, type Swarm, type SwarmDeps } from '../../src/net/swarm.ts'
+import type { BlockReader } from '../../src/store/store.ts'
 import { MemoryReader } from './memory-reader.ts'
 
 export async function openLibp2p(listen = ['/ip4/127.0.0.1/tcp/0']): Promise<Libp2p> {
@@ -31,14 +32,13 @@ export async function openLibp2p(listen = ['/ip4/127.0.0.1/tcp/0']): Promise<Lib
 export interface SwarmNode extends AsyncDisposable {
   readonly libp2p: Libp2p
   readonly swarm: Swarm
-  readonly reader: MemoryReader
   readonly id: string
   /** How others reach it. */
   hint(): PeerHint
 }
 
 export interface SwarmNodeOptions extends Partial<Omit<SwarmDeps, 'libp2p' | 'reader'>> {
-  readonly reader?: MemoryReader
+  readonly reader?: BlockReader
   readonly peersMax?: number
   readonly agent?: string
 }
@@ -65,7 +65,6 @@ export async function openSwarmNode(options: SwarmNodeOptions = {}): Promise<Swa
   return {
     libp2p,
     swarm,
-    reader,
     id: libp2p.peerId.toString(),
     hint: () => ({ peer: libp2p.peerId, addresses: libp2p.getMultiaddrs() }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),

@@ -130,14 +130,13 @@ test.for(vectors.valid.filter(({ name }) => !name.includes('later revision')))(
 
 test.for(vectors.hostile)('refuses $name', ({ hex, at }) => {
   const bytes = Buffer.from(hex, 'hex')
-  if (at === 'header') {
-    // A receiver must not wait for the payload that such a header announces.
-    expect(() => decodeAll(bytes.subarray(0, headerBytes))).toThrow(ProtocolError)
-    return
+  const decodePayload = (): unknown => {
+    const [got] = decodeAll(bytes)
+    return decoders.get(got?.header.type ?? 0)?.(got?.payload ?? new Uint8Array(0))
   }
-  const [got] = decodeAll(bytes)
-  const { header, payload = new Uint8Array(0) } = got ?? {}
-  expect(() => decoders.get(header?.type ?? 0)?.(payload)).toThrow(ProtocolError)
+  // A receiver must not wait for the payload that a bad header announces.
+  const decodeHeader = (): unknown => decodeAll(bytes.subarray(0, headerBytes))
+  expect(at === 'header' ? decodeHeader : decodePayload).toThrow(ProtocolError)
 })
 
 test('finds the same frames however the bytes are cut', () => {
@@ -240,15 +239,17 @@ test('throws nothing but ProtocolError, whatever bytes come', () => {
     .map(({ payload, ...header }) =>
       Buffer.concat([encodeHeader({ ...header, length: payload.length }), payload]),
     )
+  const decodeDeep = (bytes: Uint8Array): unknown =>
+    orProtocolError(() =>
+      decodeAll(bytes).map(({ header, payload }) =>
+        orProtocolError(() => decoders.get(header.type)?.(payload ?? new Uint8Array(0))),
+      ),
+    )
   fc.assert(
     fc.property(fc.oneof(fc.uint8Array({ maxLength: 400 }), frameLike), bytes => {
-      expectOnlyProtocolError(() => {
-        for (const { header, payload } of decodeAll(bytes)) {
-          expectOnlyProtocolError(() => decoders.get(header.type)?.(payload ?? new Uint8Array(0)))
-        }
-      })
+      expect(() => decodeDeep(bytes)).not.toThrow()
     }),
-    { interruptAfterTimeLimit: fuzzMs(4), numRuns: 1e6 },
+    { plugins: [fc.interruptAfterTimeLimit(fuzzMs(4))], numRuns: 1e6 },
   )
 })
 
@@ -267,21 +268,28 @@ test('decodes each message only from its one encoding, whatever bytes come', () 
   })
   fc.assert(
     fc.property(mutated, ({ type, bytes }) => {
-      expectOnlyProtocolError(() => {
-        const decoded = decoders.get(type)?.(bytes) as never
-        const isLater = type === frameTypes.hello && (decoded as { revision: number }).revision > 1
-        if (isLater || decoded === undefined) return
-        expect(Buffer.from(encoders.get(type)?.(decoded) ?? [])).toEqual(Buffer.from(bytes))
-      })
+      const decoded = orProtocolError(() => decoders.get(type)?.(bytes))
+      if (decoded === undefined || isOfLaterRevision(decoded)) return
+      const encoded = encoders.get(type)?.(decoded as never) ?? new Uint8Array(0)
+      expect(Buffer.compare(encoded, bytes)).toBe(0)
     }),
-    { interruptAfterTimeLimit: fuzzMs(4), numRuns: 1e6 },
+    { plugins: [fc.interruptAfterTimeLimit(fuzzMs(4))], numRuns: 1e6 },
   )
 })
 
-function expectOnlyProtocolError(run: () => void): void {
+/** Its rest is not known to this revision, and lost. */
+function isOfLaterRevision(decoded: unknown): boolean {
+  return typeof decoded === 'object' && decoded !== null && 'revision' in decoded
+    ? Number(decoded.revision) > 1
+    : false
+}
+
+/** What a decoder may throw is not a finding; anything else is. */
+function orProtocolError(run: () => unknown): unknown {
   try {
-    run()
+    return run()
   } catch (error) {
-    if (!(error instanceof ProtocolError)) throw error
+    if (error instanceof ProtocolError) return undefined
+    throw error
   }
 }
