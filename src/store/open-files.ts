@@ -37,6 +37,8 @@ export class OpenFiles implements AsyncDisposable {
       const handle = await file.handle.catch(() => undefined)
       if (handle === undefined && this.#files.get(path) === file) this.#files.delete(path)
       if (file.users === 0 && file.forgotten) await handle?.close()
+      // More may have been read at once than are kept.
+      this.#closeIdle()
     }
   }
 

@@ -217,7 +217,7 @@ export class PartialFile implements Partial, LivePartial {
   /** Invariant of publishing: the manifest's SHA-256 is a claim until the whole file has been hashed. */
   async #hashWhole(): Promise<Uint8Array> {
     const { root, sha256: claimed } = this.#opened.spec
-    const actual = await this.#deps.wholeSha256(this.#opened.part)
+    const actual = await this.#wholeSha256(this.#opened.part)
     if (claimed !== undefined && equalBytes(actual, claimed)) return actual
     const wrong = await wrongChunks(this.#opened.handle, this.#table, this.held)
     if (wrong.length > 0) {
@@ -233,6 +233,14 @@ export class PartialFile implements Partial, LivePartial {
     )
   }
 
+  async #wholeSha256(path: string): Promise<Uint8Array> {
+    try {
+      return await this.#deps.wholeSha256(path)
+    } catch (error) {
+      throw asStorageError(`hashing ${path}`, error)
+    }
+  }
+
   async #move(sha256: Uint8Array): Promise<FileStamp> {
     const { spec, part, handle } = this.#opened
     const { names, name } = splitPlace(spec.folder, spec.place)
@@ -243,7 +251,10 @@ export class PartialFile implements Partial, LivePartial {
       if (!(await moveIntoPlace(part, target))) return await this.#takeExisting(target, sha256)
       const stamp = stampOf(await handle.stat({ bigint: true }))
       const { ino } = await lstat(target, { bigint: true })
-      if (ino !== stamp.ino) throw new StorageError(`${part} was swapped while it was published`)
+      if (ino !== stamp.ino) {
+        await removeFile(target)
+        throw new StorageError(`${part} was swapped while it was published`)
+      }
       await folder.sync()
       return stamp
     } catch (error) {
@@ -257,7 +268,7 @@ export class PartialFile implements Partial, LivePartial {
     const { spec } = this.#opened
     const stats = await lstat(target, { bigint: true })
     if (stats.isFile() && Number(stats.size) === spec.table.size) {
-      const actual = await this.#deps.wholeSha256(spec.place)
+      const actual = await this.#wholeSha256(spec.place)
       const now = stampOf(await lstat(target, { bigint: true }))
       if (equalBytes(actual, sha256) && sameStamp(now, stampOf(stats))) return now
     }
