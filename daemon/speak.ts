@@ -1,7 +1,7 @@
 /** What the daemon says on its terminal: ready, on stdout, and why it could not start. */
 
 import { inspect } from 'node:util'
-import { CommonweightError, systemCode } from '../src/core/errors.ts'
+import { CommonweightError, messageOf, systemCode } from '../src/core/errors.ts'
 import type { Config } from './config.ts'
 import type { Daemon } from './compose.ts'
 import { errorBody } from './error-body.ts'
@@ -27,11 +27,14 @@ export function sayReady(
   const list = addresses.map(address => `  ${address}\n`).join('')
   process.stdout.write(`ready as ${peerId} in ${paths.home}, reachable at\n${list}`)
   if (settings.bootstrap.length > 0) return
+  const address = addresses.find(each => !loopback.test(each)) ?? addresses[0] ?? 'ADDRESS'
   process.stderr.write(
     'commonweight: no bootstrap is configured, so this node is alone until another one connects\n' +
-      `hint: on another machine: commonweight connect ${addresses[0] ?? 'ADDRESS'}\n`,
+      `hint: on another node: commonweight connect ${address}\n`,
   )
 }
+
+const loopback = /^\/(ip4\/127\.|ip6\/::1\/)/
 
 export function sayError(error: unknown, json: boolean): void {
   const body = errorBody(error)
@@ -41,8 +44,9 @@ export function sayError(error: unknown, json: boolean): void {
   if (body.hint !== undefined) process.stderr.write(`hint: ${body.hint}\n`)
 }
 
-/** The message and those of its causes: `locking FILE: disk I/O error`. */
+/** With the system's reason when that is the cause: `reading FILE: EACCES: permission denied`. */
 function causes(error: Error): string {
-  const rest = Error.isError(error.cause) ? `: ${causes(error.cause)}` : ''
-  return `${error.message}${rest}`
+  const { cause } = error
+  const isReason = systemCode(cause) !== undefined && !(cause instanceof CommonweightError)
+  return isReason ? `${error.message}: ${messageOf(cause).split('\n', 1)[0]}` : error.message
 }
