@@ -197,7 +197,7 @@ export class HashQueue {
       if (seen.kind === 'small') bytes += seen.stamp.size
       look.onSeen(from + index, seen)
     }
-    look.onBytes(bytes)
+    if (bytes > 0) look.onBytes(bytes)
     look.missing -= files.taken
     if (look.missing === 0) look.resolve()
     const next = from + files.taken
@@ -227,7 +227,7 @@ export class HashQueue {
     }
     const [whole, digest] = await allOrStop(ends, read.stop)
     const { stamp, sha256 } = expectKind(whole, 'read')
-    read.onBytes(stamp.size - bytesTold)
+    if (stamp.size > bytesTold) read.onBytes(stamp.size - bytesTold)
     read.resolve({
       stamp,
       sha256,

@@ -8,7 +8,8 @@ import type { BytesMessage, Job, Reply } from './hash-jobs.ts'
 const entry = new URL(`./hash-worker${extname(import.meta.filename)}`, import.meta.url)
 
 export function startWorker(): Worker {
-  return new Worker(entry, { name: 'commonweight-hash' })
+  // The options that the program was started with are for its own entry, and some refuse another.
+  return new Worker(entry, { name: 'commonweight-hash', execArgv: [] })
 }
 
 interface Running {
