@@ -1,0 +1,122 @@
+/**
+ * Import: `cw id` of one large file against `openssl dgst`, of many small ones against `find` with
+ * openssl, and the memory that a large one takes. Everything from the page cache, the start of the
+ * process included.
+ *
+ *   node tests/bench/import.ts [--command ./cw] [--mib 2048] [--files 10000] [--rounds 5]
+ */
+
+import { spawn } from 'node:child_process'
+import { randomBytes } from 'node:crypto'
+import { once } from 'node:events'
+import { mkdir, open, truncate, writeFile } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { formatRate, GiB, KiB, MiB } from '../../src/core/units.ts'
+import {
+  interleave,
+  median,
+  ratioOf,
+  scratchFolder,
+  showBar,
+  showMachine,
+  timeCommand,
+  useOf,
+} from './bench.ts'
+
+const { values } = parseArgs({
+  options: {
+    command: { type: 'string', default: resolve(import.meta.dirname, '../../cw') },
+    mib: { type: 'string', default: '2048' },
+    files: { type: 'string', default: '10000' },
+    rounds: { type: 'string', default: '5' },
+  },
+})
+const { command } = values
+const bytes = Number(values.mib) * MiB
+const files = Number(values.files)
+const rounds = Number(values.rounds)
+const memoryBytes = 4 * GiB
+
+async function makeLarge(path: string): Promise<void> {
+  await using file = await open(path, 'w')
+  const block = randomBytes(16 * MiB)
+  for (let left = bytes; left > 0; left -= block.length) {
+    // Differs from block to block, so that nothing below can share them.
+    block.writeDoubleLE(left)
+    await file.write(block, 0, Math.min(left, block.length))
+  }
+}
+
+async function makeSmall(folder: string): Promise<void> {
+  for (let index = 0; index < files; index += 1) {
+    const inner = join(folder, `part-${Math.floor(index / 100)}`)
+    if (index % 100 === 0) await mkdir(inner, { recursive: true })
+    await writeFile(join(inner, `${index}.bin`), randomBytes(4 * KiB))
+  }
+}
+
+/** Shortest to longest, of what the ratios are made from: how far to trust them. */
+function spread(seconds: readonly number[] = []): string {
+  return `${Math.min(...seconds).toFixed(3)} to ${Math.max(...seconds).toFixed(3)} s`
+}
+
+function report(name: string, seconds: ReadonlyMap<string, number[]>): number {
+  const ours = seconds.get('cw id') ?? []
+  const theirs = seconds.get('openssl') ?? []
+  process.stdout.write(`${name}: cw id ${spread(ours)}, openssl ${spread(theirs)}\n`)
+  return ratioOf(ours, theirs)
+}
+
+async function compareLarge(path: string): Promise<void> {
+  await makeLarge(path)
+  const seconds = await interleave(
+    {
+      openssl: () => timeCommand('openssl', ['dgst', '-sha256', path]),
+      'cw id': () => timeCommand(command, ['id', '--json', path]),
+    },
+    rounds,
+  )
+  const value = report('one file', seconds)
+  process.stdout.write(`cw id ${formatRate(bytes / median(seconds.get('cw id') ?? []))}\n`)
+  const name = `id of ${values.mib} MiB against openssl dgst`
+  showBar({ name, value, must: 1.15, goal: 1.05, more: false, unit: 'x' })
+}
+
+async function compareSmall(folder: string): Promise<void> {
+  await makeSmall(folder)
+  const find = [folder, '-type', 'f', '-exec', 'openssl', 'dgst', '-sha256', '{}', '+']
+  const seconds = await interleave(
+    {
+      openssl: () => timeCommand('find', find),
+      'cw id': () => timeCommand(command, ['id', '--json', folder]),
+    },
+    rounds,
+  )
+  const value = report('small files', seconds)
+  const name = `id of ${files} files of 4 KiB against find and openssl dgst`
+  showBar({ name, value, must: 2, goal: 1, more: false, unit: 'x' })
+}
+
+/** A sparse file: the disk has no part in it, the digests and the table do. */
+async function measureMemory(path: string): Promise<void> {
+  await writeFile(path, '')
+  await truncate(path, memoryBytes)
+  const child = spawn(command, ['id', '--json', path], { stdio: 'ignore' })
+  let peakBytes = 0
+  const watch = setInterval(() => {
+    peakBytes = Math.max(peakBytes, useOf(child.pid ?? 0)?.rssPeakBytes ?? 0)
+  }, 20)
+  await once(child, 'close')
+  clearInterval(watch)
+  const name = 'peak memory of id of a 4 GiB file'
+  showBar({ name, value: peakBytes / MiB, must: 500, goal: 350, more: false, unit: 'MiB' })
+}
+
+await using scratch = await scratchFolder()
+showMachine()
+// Builds dist/ when it is stale, and loads what is to run.
+await timeCommand(command, ['--version'])
+await compareLarge(join(scratch.path, 'large.bin'))
+await compareSmall(join(scratch.path, 'small'))
+await measureMemory(join(scratch.path, 'sparse.bin'))
