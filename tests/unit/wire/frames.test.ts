@@ -5,6 +5,7 @@ import { type CID } from '../../../src/core/cid.ts'
 import { ProtocolError } from '../../../src/core/errors.ts'
 import { MiB } from '../../../src/core/units.ts'
 import {
+  checkHeader,
   encodeFrame,
   encodeHeader,
   FrameDecoder,
@@ -138,6 +139,37 @@ test.for(vectors.hostile)('refuses $name', ({ hex, at }) => {
   const decodeHeader = (): unknown => decodeAll(bytes.subarray(0, headerBytes))
   expect(at === 'header' ? decodeHeader : decodePayload).toThrow(ProtocolError)
 })
+
+const spec = readFileSync(new URL('../../../docs/spec/wire.md', import.meta.url), 'utf8')
+const rows = spec.matchAll(
+  /^\| `(0x[0-7]\w)` \| ([\w-]+) \| (0|yes) \| ([\d,]+)(?: to ([\d,]+))?/gm,
+)
+const rules = [...rows].map(([, type, name, id, least = '', most = least]) => ({
+  type: Number(type),
+  name,
+  id: id === 'yes' ? 1 : 0,
+  least: Number(least.replaceAll(',', '')),
+  most: Number(most.replaceAll(',', '')),
+}))
+
+test('the spec has a row for every frame type', () => {
+  expect(rules.map(({ type }) => type)).toEqual(Object.values(frameTypes))
+})
+
+test.for(rules)(
+  'the spec and the code agree on the bounds of $name',
+  ({ type, id, least, most }) => {
+    const check = (length: number, idSent = id): (() => void) => {
+      return () => checkHeader({ type, length, id: idSent, flags: 0 }, 0)
+    }
+    expect(check(least)).not.toThrow()
+    expect(check(most)).not.toThrow()
+    expect(check(most + 1)).toThrow(ProtocolError)
+    expect(check(least, 1 - id)).toThrow(ProtocolError)
+    // Below nothing there is nothing: -1 is no length either.
+    expect(check(least - 1)).toThrow(ProtocolError)
+  },
+)
 
 test('finds the same frames however the bytes are cut', () => {
   const frame = fc.record({
