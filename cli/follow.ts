@@ -6,10 +6,13 @@ import type { ErrorBody, OperationEvent, OperationResult } from '../src/api/cont
 import { exitCodes, messageOf } from '../src/core/errors.ts'
 import { second } from '../src/core/units.ts'
 import type { Context } from './context.ts'
+import { shortId } from './text.ts'
 
 export interface FollowOptions {
   /** On Ctrl-C leave the operation running, without asking. */
   readonly detach: boolean
+  /** To follow what runs was the wish, not an accident. */
+  readonly attach?: boolean
 }
 
 type Event = Exclude<OperationEvent, ErrorBody>
@@ -38,6 +41,7 @@ class Follower {
   readonly #options: FollowOptions
   /** Ends our listening, not the operation. */
   readonly #leave = new AbortController()
+  readonly #ended = new AbortController()
   #id: string | undefined
   /** What the user chose before the daemon had told us which operation it is. */
   #wanted: 'cancel' | undefined
@@ -65,6 +69,7 @@ class Follower {
       this.#sayDetached()
       return undefined
     } finally {
+      this.#ended.abort()
       output.endProgress()
     }
   }
@@ -75,7 +80,8 @@ class Follower {
       case 'operation':
         this.#id = event.id
         output.object(event)
-        if (event.attached) output.note('this is running already; following it')
+        if (event.attached && this.#options.attach !== true)
+          output.note('it is running already; following it')
         if (this.#wanted === 'cancel') this.#cancel()
         return undefined
       case 'progress':
@@ -100,16 +106,24 @@ class Follower {
     else this.#cancel()
   }
 
+  /** Without an answer, as at the end of input, nothing is lost by leaving it. */
   #ask(): void {
     const { output } = this.#context
     output.ask('stop it, or leave it running in the daemon? [s]top, [l]eave:')
+    let answer = ''
     const prompt = createInterface({ input: process.stdin, terminal: false })
-    prompt.once('line', answer => {
+    prompt.once('line', line => {
+      answer = line.trim().toLowerCase()
       prompt.close()
-      if (/^\s*s/i.test(answer)) this.#cancel()
+    })
+    prompt.once('close', () => {
+      if (this.#ended.signal.aborted) return
+      if (answer === '') output.aside('\n')
+      if (answer.startsWith('s')) this.#cancel()
       else this.#detach()
     })
-    this.#leave.signal.addEventListener('abort', () => prompt.close(), { once: true })
+    // An open prompt would keep the command alive.
+    this.#ended.signal.addEventListener('abort', () => prompt.close(), { once: true })
   }
 
   #detach(): void {
@@ -135,7 +149,9 @@ class Follower {
   #sayDetached(): void {
     const { output } = this.#context
     const id = this.#id ?? ''
-    output.note(`it goes on in the daemon; to follow it: commonweight attach ${id}`.trimEnd())
+    output.note(
+      `it goes on in the daemon; to follow it: commonweight attach ${shortId(id)}`.trimEnd(),
+    )
     output.object({ type: 'detached', id })
     this.#context.exitCode = exitCodes.interrupted
   }

@@ -46,3 +46,8 @@ export function shortenMiddle(text: string, width: number): string {
 export function plural(count: number, noun: string): string {
   return `${count.toLocaleString('en-US')} ${noun}${count === 1 ? '' : 's'}`
 }
+
+/** Enough of an operation's id to name it by. */
+export function shortId(id: string): string {
+  return id.slice(0, 8)
+}

@@ -5,7 +5,7 @@ import { InvalidInputError, NotFoundError } from '../../src/core/errors.ts'
 import type { Context } from '../context.ts'
 import { detachAbout, follow } from '../follow.ts'
 import { pageEnd } from '../help.ts'
-import { shortId } from './operations.ts'
+import { shortId } from '../text.ts'
 import { showPulled } from './pull.ts'
 import { showSeeded } from './seed.ts'
 import { showVerified } from './verify.ts'
@@ -31,7 +31,10 @@ export function define(command: Command, context: Context): void {
 
 async function attach(context: Context, given: string | undefined, detach: boolean): Promise<void> {
   const id = await find(context, given)
-  const result = await follow(context, (client, signal) => client.attach(id, signal), { detach })
+  const result = await follow(context, (client, signal) => client.attach(id, signal), {
+    detach,
+    attach: true,
+  })
   switch (result?.type) {
     case undefined:
       return

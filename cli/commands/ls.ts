@@ -42,7 +42,7 @@ async function list(context: Context): Promise<void> {
 
 function columns({ output: { style } }: Context): Column<ModelView>[] {
   return [
-    { title: 'NAME', value: nameOf, shrink: { to: 12, cut: 'middle' } },
+    { title: 'NAME', value: nameOf, shrink: { to: 10, cut: 'middle' } },
     {
       title: 'STATE',
       value: stateOf,
@@ -50,8 +50,8 @@ function columns({ output: { style } }: Context): Column<ModelView>[] {
     },
     { title: 'SIZE', value: ({ bytes }) => formatBytes(bytes), align: 'right' },
     { title: 'FILES', value: ({ files }) => String(files), align: 'right' },
-    { title: 'KEPT', value: keptOf },
-    { title: 'MANIFEST', value: ({ manifest }) => manifest, shrink: { to: 10, cut: 'middle' } },
+    { title: 'KEPT', value: keptOf, shrink: { to: 6, cut: 'end' } },
+    { title: 'MANIFEST', value: ({ manifest }) => manifest, shrink: { to: 8, cut: 'middle' } },
   ]
 }
 

@@ -7,7 +7,7 @@ import type { Context } from '../context.ts'
 import { pageEnd } from '../help.ts'
 import { progressLine } from '../progress.ts'
 import { type Column, table } from '../table.ts'
-import { printable } from '../text.ts'
+import { printable, shortId } from '../text.ts'
 
 export function define(command: Command, context: Context): void {
   command
@@ -56,9 +56,4 @@ export function describeOperation(summary: OperationSummary): string {
   const { id, kind, target, progress } = summary
   const at = progress === null ? 'starting' : progressLine(progress)
   return printable(`${shortId(id)}  ${kind} ${target}: ${at}`)
-}
-
-/** Enough of an id to name it by. */
-export function shortId(id: string): string {
-  return id.slice(0, 8)
 }
