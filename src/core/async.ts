@@ -1,7 +1,5 @@
 /** Small concurrency tools; every one takes a signal and forwards its reason. */
 
-import type { Clock } from './clock.ts'
-
 /**
  * Runs `work` over `items` with at most `inFlightMax` at a time and yields results as they finish.
  * The first failure ends the iteration; work already started sees an aborted signal.
@@ -21,6 +19,8 @@ export async function* mapLimit<T, R>(
       const task: Promise<{ self: Promise<unknown>; result: R }> = work(item, inner).then(
         result => ({ self: task, result }),
       )
+      // Items may come slowly: a task that fails meanwhile is heard when it is next waited for.
+      task.catch(() => undefined)
       running.add(task)
       if (running.size >= inFlightMax) yield await takeFirst(running)
     }
@@ -37,30 +37,6 @@ async function takeFirst<R>(
   const { self, result } = await Promise.race(running)
   running.delete(self as Promise<{ self: Promise<unknown>; result: R }>)
   return result
-}
-
-export interface Backoff {
-  readonly attemptsMax: number
-  readonly firstMs: number
-  readonly lastMs: number
-}
-
-/** Calls `work` until it succeeds, waiting twice as long each time; rethrows the last error. */
-export async function retry<T>(
-  work: (attempt: number) => Promise<T>,
-  backoff: Backoff,
-  deps: { clock: Clock; signal?: AbortSignal; isPermanent?: (error: unknown) => boolean },
-): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    deps.signal?.throwIfAborted()
-    try {
-      return await work(attempt)
-    } catch (error) {
-      if (attempt >= backoff.attemptsMax || deps.isPermanent?.(error) === true) throw error
-    }
-    const waitMs = Math.min(backoff.lastMs, backoff.firstMs * 2 ** (attempt - 1))
-    await deps.clock.sleep(waitMs, deps.signal)
-  }
 }
 
 /** Rejects with the signal's reason once it aborts; settles with `work` otherwise. */

@@ -14,11 +14,6 @@ export function normalize(ranges: Iterable<Range>): Range[] {
   return joined
 }
 
-/** What is in `a` or `b`. */
-export function union(a: readonly Range[], b: readonly Range[]): Range[] {
-  return normalize([...a, ...b])
-}
-
 /** What is in both; both must be normalized. */
 export function intersect(a: readonly Range[], b: readonly Range[]): Range[] {
   const common: Range[] = []

@@ -94,16 +94,4 @@ export class ChunkTable {
   ref(index: number): ChunkRef {
     return { digest: this.digest(index), offset: this.offset(index), length: this.length(index) }
   }
-
-  /** The chunk that contains byte `offset`, 0 <= offset < size. */
-  chunkAt(offset: number): number {
-    let low = 0
-    let high = this.count - 1
-    while (low < high) {
-      const middle = (low + high + 1) >>> 1
-      if ((this.#offsets[middle] ?? 0) <= offset) low = middle
-      else high = middle - 1
-    }
-    return low
-  }
 }

@@ -19,20 +19,6 @@ test('gives each chunk its offset and length', () => {
   expect(table.ref(2)).toEqual({ digest: table.digest(2), offset: 11, length: MiB })
 })
 
-test('finds the chunk of every byte', () => {
-  for (const [offset, chunk] of [
-    [0, 0],
-    [9, 0],
-    [10, 1],
-    [11, 2],
-    [10 + MiB, 2],
-    [11 + MiB, 3],
-    [table.size - 1, 4],
-  ] as const) {
-    expect(table.chunkAt(offset)).toBe(chunk)
-  }
-})
-
 test('the bytes of a table make the same table', () => {
   expect(new ChunkTable(table.bytes).ref(3)).toEqual(table.ref(3))
   expect(table.bytes).toHaveLength(5 * recordBytes)

@@ -1,0 +1,21 @@
+import { execFileSync } from 'node:child_process'
+import { expect, test } from 'vitest'
+import { bulkFlags, tuneForBulkBytes } from '../../../src/core/v8-flags.ts'
+
+test('sets every flag and says which were taken', () => {
+  const set: string[] = []
+  expect(tuneForBulkBytes(flag => set.push(flag))).toEqual(bulkFlags)
+  expect(set).toEqual(bulkFlags)
+})
+
+test('a flag that V8 no longer knows is left out, the others are set', () => {
+  const taken = tuneForBulkBytes(flag => {
+    if (flag === bulkFlags[0]) throw new Error('unknown flag')
+  })
+  expect(taken).toEqual(bulkFlags.slice(1))
+})
+
+test('this Node knows the flags', () => {
+  const options = execFileSync(process.execPath, ['--v8-options'], { encoding: 'utf8' })
+  for (const flag of bulkFlags) expect(options).toContain(`${flag.replace(/=.*/u, '')} `)
+})
