@@ -8,6 +8,7 @@
  */
 
 import { chmod, lstat, mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { connect } from 'node:net'
 import { DatabaseSync } from 'node:sqlite'
 import { readPid, socketFolder } from '../src/api/home.ts'
 import type { HomePaths } from '../src/api/home.ts'
@@ -32,6 +33,8 @@ export async function lockHome(paths: HomePaths): Promise<AsyncDisposable> {
   const lock = await takeLock(paths)
   await using opening = new AsyncDisposableStack()
   opening.defer(() => lock.close())
+  // Where locks do not work (NFS, some FUSE mounts) this is how a daemon that lives is noticed.
+  if (await isAnswered(paths.socket)) throw await inUse(paths)
   opening.defer(() => rm(paths.pid, { force: true }))
   await writePid(paths.pid)
   return opening.move()
@@ -48,13 +51,16 @@ async function takeLock(paths: HomePaths): Promise<DatabaseSync> {
   } catch (error) {
     lock?.close()
     if (!isBusy(error)) throw new StorageError(`locking ${paths.lock}`, { cause: error })
-    const pid = await readPid(paths)
-    const who = pid === undefined ? 'another daemon' : `a daemon with process id ${pid}`
-    throw new ConflictError(`${who} is running on ${paths.home}`, {
-      cause: error,
-      hint: 'use it as it is, stop it with commonweight stop, or choose another --home',
-    })
+    throw await inUse(paths)
   }
+}
+
+async function inUse(paths: HomePaths): Promise<ConflictError> {
+  const pid = await readPid(paths)
+  const who = pid === undefined ? 'another daemon' : `a daemon with process id ${pid}`
+  return new ConflictError(`${who} is running on ${paths.home}`, {
+    hint: 'use it as it is, stop it with commonweight stop, or choose another --home',
+  })
 }
 
 function isBusy(error: unknown): boolean {
@@ -84,6 +90,19 @@ export async function clearSocket(paths: HomePaths): Promise<void> {
     if (systemCode(error) === 'ENOENT') return
     throw new StorageError(`removing the socket ${paths.socket}`, { cause: error })
   }
+}
+
+/** Whether a process listens there; one that is stopped or busy does too. */
+function isAnswered(socket: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const attempt = connect(socket)
+    const settle = (answered: boolean): void => {
+      attempt.destroy()
+      resolve(answered)
+    }
+    attempt.once('connect', () => settle(true))
+    attempt.once('error', error => settle(systemCode(error) === 'EAGAIN'))
+  })
 }
 
 function notOurs(path: string): StorageError {

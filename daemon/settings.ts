@@ -8,7 +8,7 @@ import { z } from 'zod'
 import { messageOf } from '../src/core/errors.ts'
 import { GiB, KiB, MiB, TiB } from '../src/core/units.ts'
 
-export const logLevels = ['debug', 'info', 'warn', 'error'] as const
+const logLevels = ['debug', 'info', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
 
 /** More addresses than any machine has, and few enough to try them all. */

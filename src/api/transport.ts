@@ -22,6 +22,7 @@ import { MiB } from '../core/units.ts'
 import * as api from './contract.ts'
 import { socketFolder } from './home.ts'
 import type { HomePaths } from './home.ts'
+import { readLines } from './lines.ts'
 import { checkPrivate } from './private-folder.ts'
 
 /** A manifest has 100,000 files at most and the view of one takes 2 KiB or so. */
@@ -149,7 +150,7 @@ async function readAll(response: IncomingMessage, { signal }: Call): Promise<str
   let bytes = 0
   for await (const part of readBytes(response, signal)) {
     bytes += part.length
-    if (bytes > answerBytesMax) throw tooLong()
+    if (bytes > answerBytesMax) throw new LimitError('the answer of the daemon is too long')
     parts.push(part)
   }
   return Buffer.concat(parts).toString('utf8')
@@ -158,17 +159,13 @@ async function readAll(response: IncomingMessage, { signal }: Call): Promise<str
 async function* readBytes(
   response: IncomingMessage,
   signal: AbortSignal | undefined,
-): AsyncGenerator<Buffer> {
+): AsyncGenerator<Uint8Array> {
   try {
     for await (const part of response) yield part as Buffer
   } catch (error) {
     signal?.throwIfAborted()
     throw lost(error)
   }
-}
-
-function tooLong(): LimitError {
-  return new LimitError('the answer of the daemon is too long')
 }
 
 /** What ends a stream when all went well. */
@@ -182,7 +179,7 @@ export async function* askLines<T extends { type: string }>(
 ): AsyncGenerator<Exclude<T, api.ErrorBody>> {
   const response = await send(paths, call)
   let last = ''
-  for await (const line of readLines(response, call.signal)) {
+  for await (const line of readLines(readBytes(response, call.signal), lineBytesMax)) {
     const event = checked(schema, parseJson(line))
     if (event.type === 'error') throw rebuild(api.errorBodySchema.parse(event))
     last = event.type
@@ -190,28 +187,6 @@ export async function* askLines<T extends { type: string }>(
   }
   if (!lastEvents.has(last)) throw lost()
 }
-
-async function* readLines(
-  response: IncomingMessage,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<string> {
-  let parts: Buffer[] = []
-  let bytes = 0
-  for await (const part of readBytes(response, signal)) {
-    let start = 0
-    for (let end = part.indexOf(newline); end !== -1; end = part.indexOf(newline, start)) {
-      yield Buffer.concat([...parts, part.subarray(start, end)]).toString('utf8')
-      parts = []
-      bytes = 0
-      start = end + 1
-    }
-    bytes += part.length - start
-    if (bytes > lineBytesMax) throw tooLong()
-    if (start < part.length) parts.push(part.subarray(start))
-  }
-}
-
-const newline = 0x0a
 
 function parseJson(text: string): unknown {
   try {

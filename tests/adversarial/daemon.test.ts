@@ -55,6 +55,17 @@ test('starts at once after kill -9, again and again, and is never two', async ()
   }
 })
 
+test('notices a daemon that lives though its lock does not hold, as on NFS', async () => {
+  await using scratch = await openScratchFolder()
+  const paths = homePaths(scratch.file('home'))
+  await using daemon = startDaemonProcess(paths.home)
+  await daemon.ready
+  await rm(paths.lock)
+  await using second = startDaemonProcess(paths.home)
+  expect(await second.ended).toBe(9)
+  expect((await openClient(paths).status()).pid).toBe(daemon.pid)
+})
+
 test('ends with 0 within ten seconds though its closing hangs', async () => {
   await using scratch = await openScratchFolder()
   await using daemon = startDaemonProcess(scratch.file('home'), { env: { FAKE_NODE: 'hanging' } })
