@@ -12,6 +12,8 @@ const windowBytesMin = 2 * chunkBytesMax
 /** Twice the product of rate and delay keeps a pipe full; more than this is only memory. */
 const windowBytesMax = 64 * MiB
 const productsInFlight = 2
+/** Requests before the first answer: a model of small files is not all asked of whoever comes first. */
+const startRequests = 16
 /** Requests at a time where the source names no bound. */
 export const requestsDefault = 64
 /** And whatever it names: each costs us a promise and a signal. */
@@ -136,7 +138,8 @@ export class Score {
   hasRoom(nowMs: number): boolean {
     if (nowMs < this.#busyUntilMs) return false
     if (this.#requests === 0) return true
-    if (this.#requests >= this.#requestsMax) return false
+    const requestsMax = this.#rate === 0 ? startRequests : this.#requestsMax
+    if (this.#requests >= Math.min(requestsMax, this.#requestsMax)) return false
     return this.#bytesInFlight + chunkBytesMax <= this.windowBytes
   }
 

@@ -61,7 +61,8 @@ export class SwarmRun {
   /** Local chunks are copied one file after the other: disks like that, and it bounds memory. */
   #copying: Promise<unknown> = Promise.resolve()
   #copies = 0
-  #publishing = 0
+  /** Reads and writes of this machine's disk under way: while they last, nobody is waited for. */
+  #localWork = 0
   #hadSources = false
   #progressAtMs: number
   #noticeAtMs = -Infinity
@@ -117,6 +118,15 @@ export class SwarmRun {
     this.#tasks.add(task)
   }
 
+  async #locally(work: () => Promise<void>): Promise<void> {
+    this.#localWork += 1
+    try {
+      await work()
+    } finally {
+      this.#localWork -= 1
+    }
+  }
+
   async #closeFiles(): Promise<void> {
     for (const file of this.#files) {
       try {
@@ -150,13 +160,13 @@ export class SwarmRun {
         this.#deps.log.warn(`source ${action.type}`, { source: action.source })
         return
       case 'open':
-        this.#spawn(this.#open(action.file))
+        this.#spawn(this.#locally(() => this.#open(action.file)))
         return
       case 'park':
-        this.#spawn(this.#park(action.file))
+        this.#spawn(this.#locally(() => this.#park(action.file)))
         return
       case 'publish':
-        this.#spawn(this.#publish(action.file))
+        this.#spawn(this.#locally(() => this.#publish(action.file)))
         return
       case 'need-sources':
         this.#noticeWaiting()
@@ -285,7 +295,7 @@ export class SwarmRun {
     this.#apply({ type: 'chunk-arrived', ...name })
     try {
       const block = verifyDigest(table.digest(index), bytes)
-      await partial.write(index, block)
+      await this.#locally(() => partial.write(index, block))
     } catch (error) {
       if (!(error instanceof IntegrityError)) throw error
       this.#apply({ type: 'chunk-bad', ...name, reason: error })
@@ -358,15 +368,12 @@ export class SwarmRun {
       this.#apply({ type: 'file-opened', file, held: partial.held })
       return
     }
-    this.#publishing += 1
     try {
       await partial.publish()
       await partial[Symbol.asyncDispose]()
     } catch (error) {
       if (error instanceof IntegrityError) entry.wanted.table?.blame?.(error)
       throw error
-    } finally {
-      this.#publishing -= 1
     }
     entry.partial = undefined
     this.#progressed()
@@ -382,7 +389,7 @@ export class SwarmRun {
       this.#options.onProgress(this.#progress())
       await clock.sleep(tickMs, this.#stop.signal)
       this.#apply({ type: 'tick' })
-      if (this.#copies > 0 || this.#publishing > 0) this.#progressed()
+      if (this.#localWork > 0) this.#progressed()
       const idleMs = clock.monotonic() - this.#progressAtMs
       if (idleMs > this.#options.patienceMs) throw this.#givenUp()
     }

@@ -1,0 +1,160 @@
+/** The picker alone: what it prefers, and that its books agree with a plain model of them. */
+
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { type Holder, Picker } from '../../../src/transfer/picker.ts'
+import { seededRandom } from '../../support/swarm-simulator.ts'
+
+function wantAll(picker: Picker, count: number): void {
+  const first = picker.addChunks(count)
+  for (let chunk = first; chunk < first + count; chunk += 1) picker.want(chunk)
+}
+
+function pickAll(picker: Picker, holder: Holder): number[] {
+  const picked: number[] = []
+  for (;;) {
+    const chunk = picker.pick(holder)
+    if (chunk === undefined) return picked
+    picked.push(chunk)
+  }
+}
+
+test('picks every wanted chunk of a holder once', () => {
+  const picker = new Picker(seededRandom(1))
+  wantAll(picker, 1000)
+  const holder = picker.newHolder()
+  picker.gain(holder, 100, 900)
+  const picked = pickAll(picker, holder).toSorted((a, b) => a - b)
+  expect(picked).toEqual(Array.from({ length: 800 }, (_, index) => 100 + index))
+})
+
+test('picks the rarest first', () => {
+  const picker = new Picker(seededRandom(2))
+  wantAll(picker, 300)
+  const [all, two, three] = [picker.newHolder(), picker.newHolder(), picker.newHolder()]
+  picker.gain(all, 0, 300)
+  picker.gain(two, 0, 200)
+  picker.gain(three, 0, 100)
+  const classes = pickAll(picker, all).map(chunk => 3 - Math.floor(chunk / 100))
+  expect(classes).toEqual(classes.toSorted((a, b) => a - b))
+})
+
+test('picks at random among equals', () => {
+  const orders = [3, 4].map(seed => {
+    const picker = new Picker(seededRandom(seed))
+    wantAll(picker, 500)
+    const holder = picker.newHolder()
+    picker.gain(holder, 0, 500)
+    return pickAll(picker, holder)
+  })
+  expect(orders[0]).not.toEqual(orders[1])
+  // Not in file order either: of neighbours, about half are swapped.
+  const rises = orders[0]?.filter((chunk, at, all) => chunk > (all[at - 1] ?? -1)).length ?? 0
+  expect(rises).toBeGreaterThan(150)
+  expect(rises).toBeLessThan(350)
+})
+
+test('picks what is urgent before what is rare, also when it became so later', () => {
+  const picker = new Picker(seededRandom(5))
+  wantAll(picker, 400)
+  const [a, b] = [picker.newHolder(), picker.newHolder()]
+  picker.gain(a, 0, 400)
+  picker.gain(b, 300, 400)
+  picker.pick(a)
+  picker.prioritize(350, 360, 7)
+  const urgent = Array.from({ length: 10 }, () => picker.pick(a))
+  expect(urgent.toSorted()).toEqual(Array.from({ length: 10 }, (_, index) => 350 + index))
+})
+
+test('picks a chunk again once it is wanted again', () => {
+  const picker = new Picker(seededRandom(6))
+  wantAll(picker, 3)
+  const holder = picker.newHolder()
+  picker.gain(holder, 0, 3)
+  expect(pickAll(picker, holder).length).toBe(3)
+  expect(picker.pick(holder)).toBeUndefined()
+  picker.want(1)
+  expect(pickAll(picker, holder)).toEqual([1])
+  picker.hold(1)
+  picker.want(1)
+  expect(picker.pick(holder)).toBeUndefined()
+})
+
+const chunksMax = 100
+const operation = fc.record({
+  kind: fc.constantFrom('gain', 'lose', 'want', 'unwant', 'hold', 'pick'),
+  holder: fc.nat(3),
+  start: fc.nat(chunksMax),
+  length: fc.nat(20),
+})
+
+test('agrees with a plain model whatever happens', () => {
+  fc.assert(
+    fc.property(fc.array(operation, { maxLength: 120 }), fc.nat(), (operations, seed) => {
+      const picker = new Picker(seededRandom(seed))
+      picker.addChunks(chunksMax)
+      const holders = Array.from({ length: 4 }, () => picker.newHolder())
+      const claims = holders.map(() => new Set<number>())
+      const wanted = new Set<number>()
+      const missing = new Set(Array.from({ length: chunksMax }, (_, index) => index))
+      for (const { kind, holder: who, start, length } of operations) {
+        const holder = holders[who] as Holder
+        const claim = claims[who] as Set<number>
+        const end = Math.min(chunksMax, start + length)
+        const range = Array.from({ length: Math.max(0, end - start) }, (_, index) => start + index)
+        switch (kind) {
+          case 'gain':
+            picker.gain(holder, start, end)
+            for (const chunk of range) claim.add(chunk)
+            break
+          case 'lose':
+            picker.lose(holder, start, end)
+            for (const chunk of range) claim.delete(chunk)
+            break
+          case 'want':
+            for (const chunk of range) {
+              picker.want(chunk)
+              if (missing.has(chunk)) wanted.add(chunk)
+            }
+            break
+          case 'unwant':
+            for (const chunk of range) {
+              picker.unwant(chunk)
+              wanted.delete(chunk)
+            }
+            break
+          case 'hold':
+            for (const chunk of range) {
+              expect(picker.hold(chunk)).toBe(missing.delete(chunk))
+              wanted.delete(chunk)
+            }
+            break
+          case 'pick': {
+            const chunk = picker.pick(holder)
+            const possible = [...wanted].filter(candidate => claim.has(candidate))
+            if (chunk === undefined) expect(possible).toEqual([])
+            else expect(possible).toContain(chunk)
+            if (chunk !== undefined) wanted.delete(chunk)
+          }
+        }
+        const pickable = [...wanted].filter(chunk => claims.some(claim => claim.has(chunk)))
+        expect(picker.pickable).toBe(pickable.length)
+        expect(picker.missing).toBe(missing.size)
+      }
+    }),
+    { numRuns: 300 },
+  )
+})
+
+test('needs a small constant for each pick of a million chunks', () => {
+  const count = 1_000_000
+  const picker = new Picker(seededRandom(7))
+  wantAll(picker, count)
+  const [all, some] = [picker.newHolder(), picker.newHolder()]
+  picker.gain(all, 0, count)
+  picker.gain(some, 0, count / 2)
+  const startMs = performance.now()
+  for (let pick = 0; pick < 20_000; pick += 1) picker.pick(pick % 2 === 0 ? all : some)
+  // 0.3 us each when nothing else runs; a scan of all chunks would be 1000 us.
+  expect((performance.now() - startMs) / 20_000).toBeLessThan(0.05)
+})
