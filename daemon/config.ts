@@ -29,7 +29,7 @@ import type { SettingKey, Settings } from './settings.ts'
 const configBytesMax = MiB
 
 /** How the daemon talks on its terminal: asked for by flag each time, never configured. */
-export interface Output {
+interface Output {
   readonly json: boolean
   readonly quiet: boolean
   readonly color: boolean

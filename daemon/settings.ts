@@ -32,7 +32,7 @@ export interface Settings {
 export type SettingKey = keyof Settings
 
 /** How a flag or a variable, which are text, becomes the value that the file would have held. */
-export type SettingKind = 'list' | 'word' | 'path' | 'boolean' | 'number' | 'bytes'
+type SettingKind = 'list' | 'word' | 'path' | 'boolean' | 'number' | 'bytes'
 
 export interface Setting<K extends SettingKey> {
   readonly kind: SettingKind

@@ -14,13 +14,13 @@ import { silentLog } from '../../src/core/log.ts'
 import type { FakeNode } from './fake-node.ts'
 import { openScratchFolder } from './scratch-folder.ts'
 
-export interface Answer {
+interface Answer {
   readonly status: number
   readonly headers: IncomingHttpHeaders
   readonly body: string
 }
 
-export interface RawCall {
+interface RawCall {
   readonly method?: string
   readonly headers?: Record<string, string>
   readonly body?: string
