@@ -8,5 +8,5 @@ import { MiB, TiB } from './units.ts'
  */
 export const chunkBytesMax = MiB
 
-/** The largest file: 16 times the largest shard anyone publishes would still be far below. */
+/** The largest file: far above any shard that a hub takes, and far below where numbers lose bytes. */
 export const fileBytesMax = 16 * TiB
