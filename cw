@@ -15,7 +15,7 @@ root=$(cd "${script%/*}" && pwd -P)
 
 # The devDependency first: it needs no check, and a check costs more than all else here together.
 node=$root/node_modules/.bin/node
-if [ ! -x "$node" ]; then
+if [ ! -x "$node" ] || [ "$root/package-lock.json" -nt "$root/node_modules/.package-lock.json" ]; then
   sh "$root/scripts/setup.sh"
   [ -x "$node" ] || node=node
 fi

@@ -9,22 +9,8 @@ is_fresh() {
     [ -z "$(find src daemon cli tsconfig.json package.json -newer dist/.built -print | head -n 1)" ]
 }
 
-lock=node_modules/.commonweight-build
-mkdir -p node_modules
-tries=0
-until mkdir "$lock" 2>/dev/null; do
-  owner=$(cat "$lock/pid" 2>/dev/null || true)
-  tries=$((tries + 1))
-  # A builder that was killed leaves its lock; one that has not written its id yet gets 5 s to do so.
-  if { [ -n "$owner" ] && ! kill -0 "$owner" 2>/dev/null; } || { [ -z "$owner" ] && [ $tries -gt 50 ]; }; then
-    rm -rf "$lock"
-    continue
-  fi
-  sleep 0.1
-done
-trap 'rm -rf "$lock"' EXIT
-trap 'exit 130' INT TERM HUP
-echo $$ >"$lock/pid"
+. scripts/lock.sh
+lock build
 
 if [ "${1-}" = --if-stale ]; then
   is_fresh && exit 0

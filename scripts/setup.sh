@@ -5,7 +5,19 @@ set -eu
 cd "$(dirname "$0")/.."
 installed=node_modules/.package-lock.json
 
-if [ ! -f "$installed" ] || [ package-lock.json -nt "$installed" ]; then
+is_stale() {
+  [ ! -f "$installed" ] || [ package-lock.json -nt "$installed" ]
+}
+
+# The Node that npm scripts and ./cw find.
+fits() {
+  PATH=$PWD/node_modules/.bin:$PATH node -e '
+    const [major, minor] = process.versions.node.split(".").map(Number)
+    process.exitCode = major > 24 || (major === 24 && minor >= 12) ? 0 : 1
+  ' 2>/dev/null
+}
+
+install() {
   if ! command -v npm >/dev/null; then
     echo 'commonweight: npm is needed to install the dependencies' >&2
     echo 'hint: it comes with Node, any version from 20 on' >&2
@@ -14,22 +26,20 @@ if [ ! -f "$installed" ] || [ package-lock.json -nt "$installed" ]; then
   echo 'commonweight: installing dependencies (npm ci)' >&2
   npm ci --loglevel=error >&2
   touch "$installed"
-fi
-
-# The Node that npm scripts and ./cw will find.
-fits() {
-  PATH=$PWD/node_modules/.bin:$PATH node -e '
-    const [major, minor] = process.versions.node.split(".").map(Number)
-    process.exitCode = major > 24 || (major === 24 && minor >= 12) ? 0 : 1
-  ' 2>/dev/null
 }
-[ -x node_modules/.bin/node ] || fits || {
-  # Installed with --ignore-scripts, or npm refused the script that unpacks it.
+
+# After an installation with --ignore-scripts, or where npm refused the script that unpacks Node.
+install_node() {
   echo 'commonweight: the Node on PATH is older than 24.12; installing one here' >&2
   npm rebuild node --ignore-scripts=false --loglevel=error >&2 || true
-  fits || {
-    echo 'commonweight: no Node 24.12 or later' >&2
-    echo 'hint: install one, or allow the install script of the package "node" and run npm ci' >&2
-    exit 1
-  }
+  fits && return
+  echo 'commonweight: there is no Node 24.12 or later' >&2
+  echo 'hint: install one, or allow the install script of the package "node" and run npm ci' >&2
+  exit 1
 }
+
+if ! is_stale && { [ -x node_modules/.bin/node ] || fits; }; then exit 0; fi
+. scripts/lock.sh
+lock setup
+if is_stale; then install; fi
+if [ ! -x node_modules/.bin/node ] && ! fits; then install_node; fi
