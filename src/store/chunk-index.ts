@@ -12,6 +12,7 @@ import type { SQLOutputValue } from 'node:sqlite'
 import { Bitfield } from '../core/bitfield.ts'
 import { compareBytes } from '../core/bytes.ts'
 import { type CID, decodeCid } from '../core/cid.ts'
+import { NotFoundError } from '../core/errors.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
 import { MiB } from '../core/units.ts'
 import { ChunkTable, recordBytes } from '../dag/chunk-table.ts'
@@ -125,7 +126,8 @@ export class ChunkIndex {
       return cached
     }
     const row = this.#db.get('SELECT records FROM content WHERE id = ?', content.id)
-    const table = new ChunkTable(row?.['records'] as Uint8Array)
+    if (row === undefined) throw new NotFoundError(`${content.root.toString()} was just forgotten`)
+    const table = new ChunkTable(row['records'] as Uint8Array)
     this.#tables.set(content.id, table)
     this.#tableBytes += table.count * cachedRecordBytes
     for (const [id, { count }] of this.#tables) {
@@ -144,17 +146,21 @@ export class ChunkIndex {
     return this.#db.all(sql).map(toContent)
   }
 
-  deleteContent(content: Content): void {
+  /** Forgets a content, unless something has it again. */
+  deleteUnused(content: Content): void {
     this.transaction(() => {
+      const sql = `SELECT EXISTS (SELECT 1 FROM file WHERE content = ?1)
+        OR EXISTS (SELECT 1 FROM partial WHERE content = ?1) AS used`
+      if (this.#db.get(sql, content.id)?.['used'] !== 0) return
       const table = this.tableOf(content)
       for (let index = 0; index < table.count; index += 1) {
         const sql = 'DELETE FROM chunk WHERE digest = ? AND content = ? AND position = ?'
         this.#db.run(sql, table.digest(index), content.id, index)
       }
       this.#db.run('DELETE FROM content WHERE id = ?', content.id)
+      this.#tables.delete(content.id)
+      this.#tableBytes -= content.chunks * cachedRecordBytes
     })
-    this.#tables.delete(content.id)
-    this.#tableBytes -= content.chunks * cachedRecordBytes
   }
 
   /** Makes the chunks of a content findable by their digest. */

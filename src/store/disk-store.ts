@@ -207,13 +207,8 @@ class DiskStore implements Store {
   addFiles(files: readonly NewFile[]): void {
     for (const file of files) requireWhole(file)
     const { index, holdings } = this.#parts
-    const replaced = files.map(file => index.fileAt(file.place)?.content)
-    const known = files.map(file => index.contentOf(file.root))
-    const contents = new Map<number, Content>()
-    for (const content of [...replaced, ...known]) {
-      if (content !== undefined) contents.set(content.id, content)
-    }
-    holdings.change(contents.values(), () => {
+    const replaced = files.flatMap(({ place }) => index.fileAt(place)?.content.root ?? [])
+    holdings.change([...replaced, ...files.map(({ root }) => root)], () => {
       index.transaction(() => {
         for (const { place, stamp, sha256, root, table } of files) {
           const content = index.putContent(root, table, sha256)
@@ -275,7 +270,7 @@ class DiskStore implements Store {
     }
     const bits = new Bitfield(content.chunks)
     for (const chunk of damaged) bits.add(chunk)
-    holdings.change([content], () => {
+    holdings.change([content.root], () => {
       index.transaction(() => {
         index.putFile(place, content, stamp)
         index.setDamaged(file, bits)

@@ -135,12 +135,13 @@ export class Holdings {
     this.#seen.delete(path)
   }
 
-  /** Runs `work`, which may change what is served of these contents, and tells the listeners. */
-  change<T>(contents: Iterable<Content>, work: () => T): T {
+  /** Runs `work`, which may change what is served of these roots, and tells the listeners. */
+  change<T>(roots: Iterable<CID>, work: () => T): T {
     if (this.#listeners.size === 0) return work()
-    const before = [...contents].map(content => ({ content, bits: this.servedOf(content) }))
+    const unique = new Map([...roots].map(root => [root.toString(), root]))
+    const before = [...unique.values()].map(root => ({ root, bits: this.#servedUnder(root) }))
     const result = work()
-    for (const { content, bits } of before) this.#tell(content, bits, this.servedOf(content))
+    for (const { root, bits } of before) this.#tell(root, bits, this.#servedUnder(root))
     return result
   }
 
@@ -166,14 +167,18 @@ export class Holdings {
     if (!changed) log.info('file is as it was again', fields)
     else if (stamp === undefined) log.warn('file is gone: withdrawn', fields)
     else log.warn('file was changed: withdrawn', fields)
-    this.change([file.content], () => index.setChanged(file, changed))
+    this.change([file.content.root], () => index.setChanged(file, changed))
   }
 
   /** Sets chunks of one copy aside. */
   noteDamage(copy: Copy, content: Content, chunks: readonly number[]): void {
     const { index, log } = this.#deps
-    log.warn('chunks do not match their digests: withdrawn', { path: copy.path, chunks })
-    this.change([content], () => {
+    log.warn('chunks do not match their digests: withdrawn', {
+      path: copy.path,
+      count: chunks.length,
+      first: chunks[0],
+    })
+    this.change([content.root], () => {
       if (copy.kind === 'file') {
         const file = index.fileAt(copy.path)
         if (file?.content.id !== content.id) return
@@ -204,11 +209,16 @@ export class Holdings {
     index.setBits(place, { held, durable: partial.durable, boot })
   }
 
-  #tell(content: Content, before: Bitfield | undefined, after: Bitfield | undefined): void {
-    const none = new Bitfield(content.chunks)
+  #servedUnder(root: CID): Bitfield | undefined {
+    const content = this.#deps.index.contentOf(root)
+    return content === undefined ? undefined : this.servedOf(content)
+  }
+
+  #tell(root: CID, before: Bitfield | undefined, after: Bitfield | undefined): void {
+    const none = new Bitfield((before ?? after)?.length ?? 0)
     const gained = withoutBits(after ?? none, before ?? none)
     const lost = withoutBits(before ?? none, after ?? none)
-    if (gained.length > 0 || lost.length > 0) this.#emit({ root: content.root, gained, lost })
+    if (gained.length > 0 || lost.length > 0) this.#emit({ root, gained, lost })
   }
 
   #emit(change: HeldChange): void {

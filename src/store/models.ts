@@ -31,8 +31,8 @@ export class Models {
     }
     const known = state.model(model.manifest)
     const before = known === undefined ? [] : state.placements(known)
-    const contents = this.#contentsOf([...before, ...model.files])
-    holdings.change(contents, () => state.putModel(model, clock.now()))
+    const roots = [...before, ...model.files].map(({ root }) => root)
+    holdings.change(roots, () => state.putModel(model, clock.now()))
     return this.#view(this.require(model.manifest))
   }
 
@@ -60,8 +60,8 @@ export class Models {
   /** Forgets the model; its files and partials are the caller's to deal with. */
   forget(model: StoredModel): void {
     const { state, holdings } = this.#deps
-    const contents = this.#contentsOf(state.placements(model))
-    holdings.change(contents, () => state.deleteModel(model))
+    const roots = state.placements(model).map(({ root }) => root)
+    holdings.change(roots, () => state.deleteModel(model))
   }
 
   /** The keys under which others look for what is held and served; each once. */
@@ -145,15 +145,5 @@ export class Models {
     let bytes = 0
     for (const [start, end] of chunks.runs()) bytes += table.offset(end) - table.offset(start)
     return bytes
-  }
-
-  /** The known contents of these files, each once. */
-  #contentsOf(placements: readonly ModelPlacement[]): Content[] {
-    const contents = new Map<number, Content>()
-    for (const { root } of placements) {
-      const content = this.#deps.index.contentOf(root)
-      if (content !== undefined) contents.set(content.id, content)
-    }
-    return [...contents.values()]
   }
 }

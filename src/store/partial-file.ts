@@ -31,7 +31,9 @@ import type { NewFile, PartialSpec } from './store.ts'
 /** Bits are recorded every so many chunks: 8 MiB fetched again after kill -9, at 0.03 ms a commit. */
 const flushChunks = 8
 /** Written between two fdatasyncs: what a power cut makes us hash again. */
-const checkpointBytes = 32 * MiB
+const checkpointBytes = 64 * MiB
+/** Written beside a checkpoint that takes long: what a slow disk may lag behind the network. */
+const unsyncedBytesMax = 4 * checkpointBytes
 
 export interface PartialDeps {
   readonly index: ChunkIndex
@@ -134,7 +136,7 @@ export class PartialFile implements Partial, LivePartial {
     }
     if (this.held.has(index)) return
     // A disk slower than the network: wait for the checkpoint instead of piling up dirty pages.
-    if (this.#bytesSinceCheckpoint >= 2 * checkpointBytes) await this.#checkpoint
+    if (this.#bytesSinceCheckpoint >= unsyncedBytesMax) await this.#checkpoint
     this.#requireOpen()
     await this.#writeAt(block.bytes, offset)
     this.held.add(index)
@@ -189,7 +191,7 @@ export class PartialFile implements Partial, LivePartial {
     this.#state = 'broken'
     this.#broken = error
     const { holdings } = this.#deps
-    holdings.change([this.#opened.content], () => {
+    holdings.change([this.#opened.content.root], () => {
       for (let chunk = 0; chunk < this.held.length; chunk += 1) {
         if (!this.#durable.has(chunk)) this.held.delete(chunk)
       }
@@ -221,7 +223,7 @@ export class PartialFile implements Partial, LivePartial {
     if (claimed !== undefined && equalBytes(actual, claimed)) return actual
     const wrong = await wrongChunks(this.#opened.handle, this.#table, this.held)
     if (wrong.length > 0) {
-      this.#deps.holdings.change([this.#opened.content], () => this.drop(wrong))
+      this.#deps.holdings.change([this.#opened.content.root], () => this.drop(wrong))
       throw new StorageError(`${this.#opened.part}: ${wrong.length} chunks changed on disk`, {
         hint: 'start the pull again to fetch just these chunks',
       })
@@ -278,7 +280,7 @@ export class PartialFile implements Partial, LivePartial {
   #index(file: NewFile): void {
     const { index, holdings } = this.#deps
     const { content } = this.#opened
-    holdings.change([content], () => {
+    holdings.change([content.root], () => {
       index.transaction(() => {
         const proven = index.putContent(file.root, file.table, file.sha256)
         index.putFile(file.place, proven, file.stamp)

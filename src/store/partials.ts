@@ -92,7 +92,7 @@ export class Partials {
     const { index, holdings } = this.#deps
     const old = index.partialAt(place)
     const content = index.putContent(root, table, sha256)
-    holdings.change([content], () => {
+    holdings.change([content.root], () => {
       index.transaction(() => {
         index.putFile(place, content, stamp)
         index.indexChunks(content, table)
@@ -105,6 +105,7 @@ export class Partials {
 
   async #open(spec: PartialSpec): Promise<Partial> {
     const { index, holdings, boot } = this.#deps
+    this.#forgetFile(spec.place)
     const known = await this.#knownOf(spec)
     const part = partOf(spec)
     const name = basename(part)
@@ -123,7 +124,7 @@ export class Partials {
         ...bits,
         boot,
       }
-      holdings.change([content], () => index.putPartial(row))
+      holdings.change([content.root], () => index.putPartial(row))
       await folder.sync()
       const partial = new PartialFile(this.#deps, { ...row, spec, handle })
       holdings.live.set(spec.place, partial)
@@ -134,12 +135,21 @@ export class Partials {
     }
   }
 
+  /** Nothing lies at the place any more: what was known of it is over. */
+  #forgetFile(place: string): void {
+    const { index, holdings } = this.#deps
+    const file = index.fileAt(place)
+    if (file === undefined) return
+    holdings.change([file.content.root], () => index.deleteFile(file))
+    holdings.forgetSeen(place)
+  }
+
   /** What the index knows of a partial for this file; one of another root is given up. */
   async #knownOf({ place, root }: PartialSpec): Promise<IndexedPartial | undefined> {
     const { index, holdings } = this.#deps
     const known = index.partialAt(place)
     if (known === undefined || sameCid(known.content.root, root)) return known
-    holdings.change([known.content], () => index.deletePartial(place))
+    holdings.change([known.content.root], () => index.deletePartial(place))
     await removeFile(known.part)
     return undefined
   }

@@ -521,6 +521,18 @@ export function storeContract(name: string, open: (folder: string) => Promise<St
         expect(await readFile(spec.place)).toEqual(weights.bytes)
       })
 
+      test('fetches again a file that was deleted', async () => {
+        const { manifest } = await seedModel(store, user, { 'weights.bin': weights })
+        await rm(join(user, 'weights.bin'))
+        await store.refresh()
+        await using partial = await store.openPartial(partialSpec(user, 'weights.bin', weights))
+        await writeChunks(partial, weights, [0])
+        expect(store.model(manifest)).toMatchObject({ state: 'partial', bytesHeld: 100 })
+        await writeChunks(partial, weights)
+        await partial.publish()
+        expect(store.model(manifest)?.state).toBe('complete')
+      })
+
       test('takes a chunk only under its own digest and length', async () => {
         await using partial = await store.openPartial(partialSpec(user, 'weights.bin', weights))
         const other = verifyDigest(config.table.digest(0), config.bytes)
