@@ -3,6 +3,7 @@
  * This is what the daemon serves over its control API and what an embedding program uses directly.
  */
 
+import { realpath } from 'node:fs/promises'
 import type {
   ConnectedView,
   LinkView,
@@ -28,14 +29,15 @@ import { linkTo } from './ops/link.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
 import type { OperationOptions } from './ops/operation.ts'
-import { pendingPulls, rememberPull } from './ops/pending.ts'
+import { forgetPulls, pendingPulls, rememberPull } from './ops/pending.ts'
 import { pull, type PullDeps } from './ops/pull.ts'
-import { seed } from './ops/seed.ts'
+import { seed, type SeedDeps } from './ops/seed.ts'
 import { verify } from './ops/verify.ts'
 import { fileView, modelView, removedView } from './ops/views.ts'
 import { watchFiles } from './ops/watch-files.ts'
 import { openWork, type Work } from './ops/work.ts'
 import { openStore } from './store/disk-store.ts'
+import type { Store } from './store/store.ts'
 
 export type { OperationOptions } from './ops/operation.ts'
 
@@ -110,6 +112,7 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
     work,
     clock,
     log,
+    home: await realpath(paths.home),
     modelsFolder: paths.models,
     random: Math.random,
   }
@@ -117,7 +120,8 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
   return nodeOver(services, parts.move())
 }
 
-interface Services extends PullDeps {
+interface Services extends PullDeps, SeedDeps {
+  readonly store: Store
   readonly net: Net
   readonly pool: HashPool
   readonly work: Work
@@ -190,7 +194,8 @@ function modelsOf({ store, net }: Services): ModelsSide {
       return modelView(findModel(store, ref))
     },
     async remove(ref, { files }) {
-      const { manifest } = findModel(store, ref)
+      const { manifest, name } = findModel(store, ref)
+      forgetPulls(store, pull => pull.ref.includes(manifest.toString()) || pull.ref === name)
       const removed = await store.removeModel(manifest, { deleteFiles: files })
       net.providedChanged()
       return removedView(manifest, removed)

@@ -2,14 +2,15 @@
 
 import { createHash } from 'node:crypto'
 import { pullRequestSchema, type PullRequest } from '../api/contract.ts'
-import { isAbort } from '../core/errors.ts'
+import { isAbort, UnavailableError } from '../core/errors.ts'
 import type { Store } from '../store/store.ts'
 
 export type PendingStore = Pick<Store, 'deletePending' | 'pending' | 'putPending'>
 
 /**
- * Runs a pull under a note in the durable state. The note stays when the node is closing, so that the next
- * start goes on; a pull that succeeded, failed or was cancelled by its user is over.
+ * Runs a pull under a note in the durable state. The note stays when the node is closing and when nobody
+ * serves what is missing, so that the next start goes on; a pull that succeeded, failed otherwise or was
+ * cancelled by its user is over.
  */
 export async function rememberPull<T>(
   store: PendingStore,
@@ -24,7 +25,8 @@ export async function rememberPull<T>(
     store.deletePending(id)
     return result
   } catch (error) {
-    if (!(isAbort(error) && isClosing())) store.deletePending(id)
+    const goesOn = isAbort(error) ? isClosing() : error instanceof UnavailableError
+    if (!goesOn) store.deletePending(id)
     throw error
   }
 }
@@ -44,5 +46,13 @@ function parseJson(text: string): unknown {
     return JSON.parse(text)
   } catch {
     return undefined
+  }
+}
+
+/** The user does not want this model any more: no start fetches it again. */
+export function forgetPulls(store: PendingStore, isMeant: (request: PullRequest) => boolean): void {
+  for (const { id, request } of store.pending()) {
+    const parsed = pullRequestSchema.safeParse(parseJson(request))
+    if (parsed.success && isMeant(parsed.data)) store.deletePending(id)
   }
 }

@@ -33,7 +33,7 @@ export const nameCharactersMax = 200
 const linkPrefix = 'cw://'
 const digestPrefix = 'sha256:'
 /** base32 CIDs of ours have 59 characters; something close to one is a typing error, not a name. */
-const cidLike = /^baf[ky][a-z2-7]{40,}$/u
+const cidLike = /^baf[a-z0-9]{41,}$/iu
 /** Letters, digits and `._-`, with `/` between the parts, as hubs name models. */
 const namePattern = /^[\p{L}\p{N}][\p{L}\p{N}._-]*(?:\/[\p{L}\p{N}][\p{L}\p{N}._-]*){0,3}$/u
 

@@ -1,8 +1,10 @@
 /** Seed: files where they lie become a model that is pinned, announced and served. Nothing is copied. */
 
+import { realpath } from 'node:fs/promises'
 import { dirname, sep } from 'node:path'
 import type { SeededEvent, SeedRequest } from '../api/contract.ts'
 import type { Clock } from '../core/clock.ts'
+import { InvalidInputError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
 import { findFiles } from '../ingest/folder.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
@@ -20,6 +22,9 @@ export interface SeedDeps {
   readonly pool: HashPool
   readonly clock: Clock
   readonly log: Logger
+  readonly home: string
+  /** Inside the home, and the one folder of it that may be seeded. */
+  readonly modelsFolder: string
 }
 
 export async function seed(
@@ -32,6 +37,7 @@ export async function seed(
   const name = request.name === undefined ? undefined : parseName(request.name)
   const meter = openMeter(clock, options.onEvent)
 
+  for (const path of request.paths) await refuseHome(deps, path)
   const found = await findFiles(request.paths, { signal })
   const imported = await importFiles(
     { pool, known: (place, stamp) => store.fileAt(place, stamp) },
@@ -63,6 +69,21 @@ export async function seed(
     bytes: imported.bytes,
     link: linkTo(net, model),
   }
+}
+
+/** The home holds the node's key and databases: they must never be served to anyone. */
+async function refuseHome({ home, modelsFolder }: SeedDeps, path: string): Promise<void> {
+  // What is not there is findFiles' to refuse.
+  const real = await realpath(path).catch(() => path)
+  const isPulled = isInside(real, modelsFolder)
+  if (isPulled || !(isInside(real, home) || isInside(home, real))) return
+  throw new InvalidInputError(`${path} is, or contains, the home of this node (${home})`, {
+    hint: 'keep models outside of the home; those that were pulled are in its models folder',
+  })
+}
+
+function isInside(path: string, folder: string): boolean {
+  return path === folder || path.startsWith(withSeparator(folder))
 }
 
 /** The folder (or single file) given, or the deepest folder that holds all that was given. */

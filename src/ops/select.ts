@@ -9,14 +9,11 @@ export interface Selection {
   readonly exclude: readonly string[]
 }
 
-/** A glob without a slash matches the file name anywhere, as people expect of `*.safetensors`. */
-const globOptions = { dot: true, basename: true } as const
-
 /** Throws InvalidInputError when nothing is left. */
 export function selectFiles(files: readonly ManifestFile[], globs: Selection): ManifestFile[] {
   const { include, exclude } = globs
-  const isIncluded = include.length === 0 ? () => true : picomatch([...include], globOptions)
-  const isExcluded = exclude.length === 0 ? () => false : picomatch([...exclude], globOptions)
+  const isIncluded = include.length === 0 ? () => true : matcherOf(include)
+  const isExcluded = matcherOf(exclude)
   const wanted = files.filter(({ path }) => isIncluded(path) && !isExcluded(path))
   if (wanted.length === 0) {
     const some = files.slice(0, 5).map(({ path }) => path)
@@ -25,4 +22,10 @@ export function selectFiles(files: readonly ManifestFile[], globs: Selection): M
     })
   }
   return wanted
+}
+
+/** A glob without a slash matches the file name anywhere, as people expect of `*.safetensors`. */
+function matcherOf(globs: readonly string[]): (path: string) => boolean {
+  const matchers = globs.map(glob => picomatch(glob, { dot: true, basename: !glob.includes('/') }))
+  return path => matchers.some(isMatch => isMatch(path))
 }

@@ -116,8 +116,8 @@ export function useOf(pid: number): ProcessUse | undefined {
 /** Whether a program can be started at all. */
 export async function isInstalled(command: string, versionFlag = '--version'): Promise<boolean> {
   const child = spawn(command, [versionFlag], { stdio: 'ignore' })
-  return Promise.race([
-    once(child, 'close').then(() => true),
-    once(child, 'error').then(() => false),
-  ])
+  return once(child, 'close').then(
+    () => true,
+    () => false,
+  )
 }

@@ -9,7 +9,7 @@ import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, open, readdir, rm, writeFile } from 'node:fs/promises'
-import { connect } from 'node:net'
+import { type AddressInfo, connect, createServer } from 'node:net'
 import { join, resolve } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
@@ -43,17 +43,15 @@ async function makeModel(folder: string): Promise<string> {
   return path
 }
 
-async function startNginx(
-  folder: string,
-  port: number,
-): Promise<{ url: string } & AsyncDisposable> {
+async function startNginx(folder: string): Promise<{ url: string } & AsyncDisposable> {
+  const port = await freePort()
   const config = join(folder, 'nginx.conf')
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
     .map(name => `${name}_temp_path ${join(folder, `nginx-${name}`)};`)
     .join(' ')
   await writeFile(
     config,
-    `daemon off; master_process off; error_log stderr; pid ${join(folder, 'nginx.pid')};
+    `${process.getuid?.() === 0 ? 'user root; ' : ''}daemon off; master_process off; error_log stderr; pid ${join(folder, 'nginx.pid')};
      events {} http { access_log off; sendfile on; ${temporary}
        server { listen 127.0.0.1:${port}; root ${folder}; } }`,
   )
@@ -69,26 +67,34 @@ async function startNginx(
   }
 }
 
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const { port } = server.address() as AddressInfo
+  server.close()
+  return port
+}
+
 async function answers(port: number): Promise<boolean> {
   const socket = connect(port, '127.0.0.1')
-  const open = await Promise.race([
-    once(socket, 'connect').then(() => true),
-    once(socket, 'error').then(() => false),
-  ])
+  const open = await once(socket, 'connect').then(
+    () => true,
+    () => false,
+  )
   socket.destroy()
   return open
 }
 
 async function compare(world: World, seeder: Machine, link: string): Promise<void> {
   const fetched = join(world.folder, 'curl.bin')
-  await using nginx = await startNginx(world.folder, 18_734)
+  await using nginx = await startNginx(world.folder)
   let round = 0
   const seconds = await interleave(
     {
       'curl + openssl': async () => {
         const took = await timeCommand('sh', [
           '-c',
-          `curl -sS -o ${fetched} ${nginx.url}/model/weights.bin && openssl dgst -sha256 ${fetched}`,
+          `curl -sSf -o ${fetched} ${nginx.url}/model/weights.bin && openssl dgst -sha256 ${fetched}`,
         ])
         await rm(fetched)
         return took

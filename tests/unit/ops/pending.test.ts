@@ -1,7 +1,12 @@
 import { expect, test } from 'vitest'
 import { pullRequestSchema } from '../../../src/api/contract.ts'
-import { UnavailableError } from '../../../src/core/errors.ts'
-import { pendingPulls, type PendingStore, rememberPull } from '../../../src/ops/pending.ts'
+import { StorageError, UnavailableError } from '../../../src/core/errors.ts'
+import {
+  forgetPulls,
+  pendingPulls,
+  type PendingStore,
+  rememberPull,
+} from '../../../src/ops/pending.ts'
 
 const request = pullRequestSchema.parse({ kind: 'pull', ref: 'org/model' })
 
@@ -34,8 +39,9 @@ test('a pull under way is remembered, one that ended is not', async () => {
 test.for([
   ['kept when the node closes', aborted, true, 1],
   ['forgotten when its user cancels it', aborted, false, 0],
-  ['forgotten when it fails', new UnavailableError('nobody'), false, 0],
-  ['forgotten when it fails while the node closes', new UnavailableError('nobody'), true, 0],
+  ['kept when nobody serves what is missing', new UnavailableError('nobody'), false, 1],
+  ['forgotten when it fails', new StorageError('full'), false, 0],
+  ['forgotten when it fails while the node closes', new StorageError('full'), true, 0],
 ] as const)('%s', async ([, error, isClosing, left]) => {
   const store = memoryPending()
   const run = rememberPull(
@@ -54,4 +60,13 @@ test('drops a note it cannot read', () => {
   store.rows.set('b', 'not JSON')
   expect(pendingPulls(store)).toEqual([])
   expect(store.rows.size).toBe(0)
+})
+
+test('forgets the pulls that are meant, and no others', () => {
+  const store = memoryPending()
+  const other = { ...request, ref: 'org/other' }
+  store.rows.set('a', JSON.stringify(request))
+  store.rows.set('b', JSON.stringify(other))
+  forgetPulls(store, ({ ref }) => ref === 'org/model')
+  expect(pendingPulls(store)).toEqual([other])
 })
