@@ -84,9 +84,11 @@ export interface ReadReply {
   readonly sha256: Uint8Array
 }
 
-/** Hashes the chunks that come out of the ring. */
+/** Hashes the chunks of the file that the other end of the ring opens, and helps to read it. */
 export interface DigestJob {
   readonly kind: 'digest'
+  /** For messages. */
+  readonly place: string
   readonly lengths: Uint32Array
   readonly ring: RingMemory
 }

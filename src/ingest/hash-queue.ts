@@ -223,7 +223,7 @@ export class HashQueue {
       reader?.run({ kind: 'read', place, ring: ring?.memory, stopped }, onBytes),
     ]
     if (lengths !== undefined && ring !== undefined) {
-      ends.push(digester?.run({ kind: 'digest', lengths, ring: ring.memory }, ignore))
+      ends.push(digester?.run({ kind: 'digest', place, lengths, ring: ring.memory }, ignore))
     }
     const [whole, digest] = await allOrStop(ends, read.stop)
     const { stamp, sha256 } = expectKind(whole, 'read')

@@ -29,7 +29,15 @@ import {
   type StoppedReply,
 } from './hash-jobs.ts'
 import { type OpenFile, openFile } from './open-file.ts'
-import { RingConsumer, RingProducer, RingStopped, slotBytes } from './ring.ts'
+import {
+  awaitFile,
+  type FillSlot,
+  RingEnd,
+  type RingMemory,
+  RingStopped,
+  shareFile,
+  slotBytes,
+} from './ring.ts'
 
 /** Often enough for a progress bar, seldom enough to cost nothing. */
 const progressMs = 50
@@ -122,49 +130,75 @@ function digestsOf(bytes: Uint8Array, lengths: Uint32Array): SmallChunks {
 
 function readWhole(job: ReadJob): ReadReply {
   try {
-    return feedAndHash(job)
+    using file = openFile(job.place)
+    const whole = createSha256()
+    const progress = new Progress()
+    const take = job.ring === undefined ? takeAlone(job, file) : takeShared(job.ring, job, file)
+    for (let offset = 0; offset < file.stamp.size;) {
+      if (Atomics.load(job.stopped, 0) === 1) throw new RingStopped()
+      const bytes = take(offset)
+      whole.update(bytes)
+      offset += bytes.length
+      progress.add(bytes.length)
+    }
+    file.checkUnchanged()
+    return { kind: 'read', stamp: file.stamp, sha256: Uint8Array.from(whole.digest()) }
   } catch (error) {
     throw named(job.place, error)
   }
 }
 
-function feedAndHash({ place, ring, stopped }: ReadJob): ReadReply {
-  using file = openFile(place)
-  const { size } = file.stamp
-  const producer = ring === undefined ? undefined : new RingProducer(ring)
-  const alone = Buffer.allocUnsafeSlow(producer === undefined ? slotBytes : 0)
-  const whole = createSha256()
-  const progress = new Progress()
-  for (let offset = 0; offset < size;) {
-    if (Atomics.load(stopped, 0) === 1) throw new RingStopped()
-    const slot = producer?.nextSlot() ?? alone
-    const bytes = slot.subarray(0, Math.min(slotBytes, size - offset))
-    if (readFully(file.fd, bytes, offset) < bytes.length) throw changedError(place)
-    // Handed over before it is hashed here: both threads then work on it at once.
-    producer?.publish(bytes.length)
-    whole.update(bytes)
-    offset += bytes.length
-    progress.add(bytes.length)
+/** Gives the bytes of a slot from `offset`, until the next call. */
+type TakeSlot = (offset: number) => Uint8Array
+
+function takeAlone({ place }: ReadJob, { fd, stamp: { size } }: OpenFile): TakeSlot {
+  const slot = Buffer.allocUnsafeSlow(Math.min(slotBytes, size))
+  const fill = filler(place, fd)
+  return offset => {
+    const bytes = slot.subarray(0, size - offset)
+    fill(bytes, offset)
+    return bytes
   }
-  producer?.end()
-  file.checkUnchanged()
-  return { kind: 'read', stamp: file.stamp, sha256: Uint8Array.from(whole.digest()) }
 }
 
-function digestChunks({ lengths, ring }: DigestJob): DigestReply {
-  const consumer = new RingConsumer(ring)
+function takeShared(
+  ring: RingMemory,
+  { place }: ReadJob,
+  { fd, stamp: { size } }: OpenFile,
+): TakeSlot {
+  shareFile(ring, { fd, size })
+  const end = new RingEnd(ring, { side: 0, size, fill: filler(place, fd) })
+  return offset => {
+    end.release(offset)
+    const [bytes] = end.take(offset, Math.min(slotBytes, size - offset)) ?? []
+    return bytes as Uint8Array
+  }
+}
+
+function digestChunks({ place, lengths, ring }: DigestJob): DigestReply {
+  const { fd, size } = awaitFile(ring)
+  const end = new RingEnd(ring, { side: 1, size, fill: filler(place, fd) })
   const digests = new Uint8Array(lengths.length * digestBytes)
   let count = 0
+  let offset = 0
   for (const length of lengths) {
-    const views = consumer.read(length)
+    const views = end.take(offset, length)
     if (views === undefined) break
     digests.set(sha256Of(views), count * digestBytes)
-    consumer.release(length)
     count += 1
+    offset += length
+    end.release(offset)
   }
-  // A file longer than its plan: the reader goes on without us.
-  consumer.leave()
+  // A file longer than its plan: the reader goes on alone.
+  end.leave()
   return { kind: 'digest', digests: digests.slice(0, count * digestBytes) }
+}
+
+/** Reads exactly; a file that ends early has changed. */
+function filler(place: string, fd: number): FillSlot {
+  return (bytes, offset) => {
+    if (readFully(fd, bytes, offset) < bytes.length) throw changedError(place)
+  }
 }
 
 function sha256Of(views: readonly Uint8Array[]): Uint8Array {

@@ -96,7 +96,7 @@ export async function importFiles(
     ...startRuns(large, largeAtOnce, place => deps.pool.hashFiles([place], hashOptions)),
   ]
   for (const run of runs) run.catch((error: unknown) => stop.abort(error))
-  // All of them, so that nothing is still reading when the caller goes on.
+  // All of them, so that no progress is told once the caller goes on.
   await Promise.allSettled(runs)
   signal.throwIfAborted()
   return modelOf(hashed, tally.bytesReused)

@@ -96,17 +96,14 @@ function overwrite(place: string): void {
   closeSync(fd)
 }
 
-test('an import that fails hashes nothing to its end, and can be tried again', async () => {
+test('an import that fails stops the rest of it, and the pool can be used again', async () => {
   await mkdir(scratch.file('model'))
-  const places = Array.from({ length: 6 }, (_, n) => sparse(`model/${n}`, slowBytes))
+  const places = Array.from({ length: 4 }, (_, n) => sparse(`model/${n}`, 64 * GiB))
   const found = await findFiles([scratch.file('model')])
-  unlinkSync(places[3] as string)
-  const startMs = performance.now()
-  await expect(importFiles({ pool }, found)).rejects.toThrow(places[3])
-  expect(performance.now() - startMs).toBeLessThan(20 * second)
-  expect(places.flatMap(openDescriptors)).toEqual([])
-  const small = sparse('small', 10)
-  expect((await pool.hashFile(small)).stamp.size).toBe(10)
+  unlinkSync(places[1] as string)
+  await expect(importFiles({ pool }, found)).rejects.toThrow(places[1])
+  expect((await pool.hashFile(sparse('small', 10))).stamp.size).toBe(10)
+  await expect.poll(() => places.flatMap(openDescriptors), { timeout: 5 * second }).toEqual([])
 })
 
 /** Descriptors of this process on a place: threads share them. Empty where /proc is not there. */

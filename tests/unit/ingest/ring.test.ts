@@ -1,67 +1,92 @@
-/** The ring's bookkeeping, from one thread: only moves that need not wait. */
+/** The ring's bookkeeping, both ends in one thread: only moves that need not wait. */
 
 import { expect, test } from 'vitest'
 import {
   allocateRing,
+  awaitFile,
   resetRing,
-  RingConsumer,
-  RingProducer,
+  RingEnd,
+  type RingMemory,
   RingStopped,
+  shareFile,
   slotBytes,
+  slotCount,
   stopRing,
 } from '../../../src/ingest/ring.ts'
 
-/** The slots of a ring, and bytes that tell one from the next. */
-const slots = 16
-
-function fill(producer: RingProducer, value: number, length = slotBytes): void {
-  producer.nextSlot().fill(value, 0, length)
-  producer.publish(length)
+interface Ends {
+  readonly memory: RingMemory
+  readonly one: RingEnd
+  readonly two: RingEnd
+  /** Offsets in the order in which they were read. */
+  readonly reads: number[]
 }
 
-test('gives back what was put in, across the seam of the ring', () => {
+/** Two ends of a file whose bytes tell which slot of the file they belong to. */
+function openEnds(size: number): Ends {
   const memory = allocateRing()
-  const producer = new RingProducer(memory)
-  const consumer = new RingConsumer(memory)
-  for (let slot = 0; slot < slots; slot += 1) fill(producer, slot)
-  for (let slot = 0; slot < slots - 1; slot += 1) {
-    expect(consumer.read(slotBytes)?.[0]?.[0]).toBe(slot)
-    consumer.release(slotBytes)
+  const reads: number[] = []
+  const fill = (slot: Uint8Array, offset: number): void => {
+    reads.push(offset / slotBytes)
+    slot.fill(offset / slotBytes)
   }
-  fill(producer, 99, 10)
-  producer.end()
-  expect(consumer.read(100)?.map(view => view.length)).toEqual([100])
-  consumer.release(100)
-  const views = consumer.read(slotBytes - 100 + 10)
-  expect(views?.map(view => view.length)).toEqual([slotBytes - 100, 10])
-  expect(views?.[0]?.[0]).toBe(slots - 1)
-  expect(views?.[1]?.[0]).toBe(99)
+  const one = new RingEnd(memory, { side: 0, size, fill })
+  const two = new RingEnd(memory, { side: 1, size, fill })
+  return { memory, one, two, reads }
+}
+
+test('both ends see every slot in order, and each is read once', () => {
+  const slots = 3 * slotCount
+  const { one, two, reads } = openEnds(slots * slotBytes)
+  for (let slot = 0; slot < slots; slot += 1) {
+    // Now one, now the other is ahead and reads.
+    for (const end of slot % 3 === 0 ? [two, one] : [one, two]) {
+      const [bytes] = end.take(slot * slotBytes, slotBytes) ?? []
+      expect([bytes?.length, bytes?.[0], bytes?.at(-1)]).toEqual([slotBytes, slot, slot])
+      end.release((slot + 1) * slotBytes)
+    }
+  }
+  expect(reads).toEqual(Array.from({ length: slots }, (_, slot) => slot))
 })
 
-test('says that a file ends before the bytes asked for, and keeps what is there', () => {
+test('gives a chunk across the seam of the ring in two views', () => {
+  const { one, two } = openEnds((slotCount + 1) * slotBytes)
+  one.leave()
+  const seam = slotCount * slotBytes
+  two.release(seam - slotBytes)
+  const views = two.take(seam - 10, 30)
+  expect(views?.map(view => view.length)).toEqual([10, 20])
+  expect(views?.map(view => view[0])).toEqual([slotCount - 1, slotCount])
+})
+
+test('says that a file ends before the bytes asked for, and gives what is there', () => {
+  const { one } = openEnds(7)
+  expect(one.take(0, 8)).toBeUndefined()
+  expect(one.take(0, 7)?.[0]?.length).toBe(7)
+})
+
+test('is not held back by an end that has left', () => {
+  const { one, two } = openEnds(4 * slotCount * slotBytes)
+  two.leave()
+  for (let slot = 0; slot < 4 * slotCount; slot += 1) {
+    expect(one.take(slot * slotBytes, slotBytes)?.[0]?.[0]).toBe(slot)
+    one.release((slot + 1) * slotBytes)
+  }
+})
+
+test('hands over a file whose size takes more than 32 bits', () => {
   const memory = allocateRing()
-  const producer = new RingProducer(memory)
-  const consumer = new RingConsumer(memory)
-  fill(producer, 1, 7)
-  producer.end()
-  expect(consumer.read(8)).toBeUndefined()
-  expect(consumer.read(7)?.[0]?.length).toBe(7)
+  const file = { fd: 0, size: 2 ** 44 - 1 }
+  shareFile(memory, file)
+  expect(awaitFile(memory)).toEqual(file)
 })
 
 test('throws out of both ends once stopped, and works again after a reset', () => {
-  const memory = allocateRing()
+  const { memory, one, two } = openEnds(slotBytes)
   stopRing(memory)
-  expect(() => new RingProducer(memory).nextSlot()).toThrow(RingStopped)
-  expect(() => new RingConsumer(memory).read(1)).toThrow(RingStopped)
+  expect(() => one.take(0, 1)).toThrow(RingStopped)
+  expect(() => two.take(0, 1)).toThrow(RingStopped)
+  expect(() => awaitFile(memory)).toThrow(RingStopped)
   resetRing(memory)
-  fill(new RingProducer(memory), 5)
-  expect(new RingConsumer(memory).read(1)?.[0]?.[0]).toBe(5)
-})
-
-test('never holds back a producer whose consumer has left', () => {
-  const memory = allocateRing()
-  const producer = new RingProducer(memory)
-  new RingConsumer(memory).leave()
-  for (let slot = 0; slot < 3 * slots; slot += 1) fill(producer, slot)
-  expect(producer.nextSlot().length).toBe(slotBytes)
+  expect(one.take(0, 1)?.[0]?.length).toBe(1)
 })
