@@ -75,8 +75,10 @@ export interface Host extends AsyncDisposable {
 /** Bounds of research section 3.2, where libp2p's own are too wide or too narrow for a daemon. */
 export const hostLimits = {
   connectionsMax: 500,
-  /** Per second and address: a campus behind one NAT, or a test on loopback, opens more than 5. */
+  /** Per second and address: a campus behind one NAT opens more than libp2p's 5. */
   inboundPerSecondMax: 20,
+  /** The same on a LAN, where one machine may run a whole network of nodes. */
+  inboundPerSecondLanMax: 200,
   inboundPendingMax: 64,
   dialsMax: 50,
   dialQueueMax: 500,
@@ -123,7 +125,7 @@ export async function openHost(deps: HostDeps, options: HostOptions): Promise<Ho
   const lan = openLan(deps)
   const libp2p = await createLibp2p({
     ...partsOf(options, { reach, lan }),
-    ...limitsOf(),
+    ...limitsOf(reach()),
     start: false,
     privateKey: deps.key,
     datastore: deps.datastore,
@@ -311,15 +313,15 @@ function withoutPeer(address: Multiaddr): Multiaddr {
   return address.decapsulateCode(CODE_P2P)
 }
 
-function limitsOf(): Pick<
-  Libp2pOptions,
-  'peerStore' | 'connectionManager' | 'connectionMonitor' | 'streamMuxers'
-> {
+function limitsOf(
+  reach: Reach,
+): Pick<Libp2pOptions, 'peerStore' | 'connectionManager' | 'connectionMonitor' | 'streamMuxers'> {
   return {
     peerStore: { maxAddressAge: addressAgeMs, maxPeerAge: peerAgeMs },
     connectionManager: {
       maxConnections: hostLimits.connectionsMax,
-      inboundConnectionThreshold: hostLimits.inboundPerSecondMax,
+      inboundConnectionThreshold:
+        reach === 'lan' ? hostLimits.inboundPerSecondLanMax : hostLimits.inboundPerSecondMax,
       maxIncomingPendingConnections: hostLimits.inboundPendingMax,
       inboundUpgradeTimeout: hostLimits.upgradeTimeoutMs,
       maxParallelDials: hostLimits.dialsMax,
