@@ -17,7 +17,7 @@ async function main(): Promise<number> {
   if (isNodeTooOld(process.versions.node)) {
     process.stderr.write(
       `commonweight: Node ${process.versions.node} is too old; ${nodeVersionMin.join('.')} is needed\n` +
-        'hint: from a clone run ./cw, which finds or installs the right Node\n',
+        'hint: install a newer Node, or from a clone run ./cw, which brings its own\n',
     )
     return 2
   }

@@ -31,7 +31,11 @@ export function define(command: Command, context: Context): void {
     .option('--exclude <GLOB>', 'not the files that match; may be repeated', collect, [])
     .option('--peer <MULTIADDR>', 'a peer to ask first; may be repeated', collect, [])
     .option('--no-seed', 'do not share and do not pin what was fetched')
-    .option('--find-timeout <SECONDS>', 'how long to look for what nobody known has', seconds)
+    .option(
+      '--find-timeout <SECONDS>',
+      'how long to wait while nobody serves a byte (default: 30 to find it, 300 later)',
+      seconds,
+    )
     .option('--detach', detachAbout, false)
     .addHelpText('after', () =>
       pageEnd({
@@ -39,8 +43,8 @@ export function define(command: Command, context: Context): void {
           'What is on this disk already, in another model or an older revision, is linked or copied ' +
             'and not fetched. A pull that was interrupted, even by kill -9 or a power cut, goes on ' +
             'where it was: run it again, or start the daemon.',
-          'When every source is gone midway, the pull waits for one to return; it says so, and what is ' +
-            'missing.',
+          'When every source is gone midway, the pull says what is missing and waits for one to return; ' +
+            'after --find-timeout it ends with code 5 and keeps what it has.',
         ],
         examples: [
           {
