@@ -67,13 +67,11 @@ export async function openDownloadFixture(
       return { path, size: table.size, sha256, root, place: join(folder, path) }
     })
   const passTime = async <T>(work: Promise<T>): Promise<T> => {
-    let isDone = false
-    const done = work.finally(() => {
-      isDone = true
-    })
-    done.catch(() => undefined)
-    while (!isDone) await clock.advance(50)
-    return done
+    const done = new AbortController()
+    const ended = work.finally(() => done.abort())
+    ended.catch(() => undefined)
+    while (!done.signal.aborted) await clock.advance(50)
+    return ended
   }
   return {
     scratch,

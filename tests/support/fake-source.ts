@@ -35,8 +35,8 @@ export interface Faults {
   mangles?: (bytes: Uint8Array) => Uint8Array
   /** Claims everything and serves no chunk. */
   refuses?: boolean
-  /** Answers nothing until it is closed. */
-  freezes?: boolean
+  /** Answers nothing, or no request for a chunk, until it is closed. */
+  freezes?: 'all' | 'chunks'
   /** Sent instead of the true table or manifest. */
   table?: Uint8Array
   manifest?: Uint8Array
@@ -54,7 +54,7 @@ export class FakeSource implements Source {
   readonly faults: Faults
   readonly bans: Error[] = []
   readonly requests: ChunkRequest[] = []
-  manifests = new Map<string, Uint8Array>()
+  readonly manifests = new Map<string, Uint8Array>()
   inFlight = 0
   inFlightPeak = 0
   readonly #files = new Map<string, SourceFile>()
@@ -133,7 +133,7 @@ export class FakeSource implements Source {
     this.inFlight += 1
     this.inFlightPeak = Math.max(this.inFlightPeak, this.inFlight)
     try {
-      await this.#answering(signal)
+      await this.#answering(signal, this.faults.freezes !== undefined)
     } finally {
       this.inFlight -= 1
     }
@@ -144,7 +144,8 @@ export class FakeSource implements Source {
       throw new UnavailableError('not held')
     }
     const { offset, length } = file.table.ref(index)
-    const bytes = file.bytes.slice(offset, offset + length)
+    // A copy: slice of a Buffer would share its memory.
+    const bytes = Uint8Array.from(file.bytes.subarray(offset, offset + length))
     if (this.faults.corrupts?.(index) === true) bytes[length >>> 1] = (bytes[length >>> 1] ?? 0) ^ 1
     return this.faults.mangles?.(bytes) ?? bytes
   }
@@ -161,11 +162,11 @@ export class FakeSource implements Source {
   }
 
   /** A turn of the event loop, as over a socket; for ever when frozen. */
-  async #answering(signal: AbortSignal): Promise<void> {
+  async #answering(signal: AbortSignal, isFrozen = this.faults.freezes === 'all'): Promise<void> {
     const over = AbortSignal.any([signal, this.closed])
     over.throwIfAborted()
     const turn = Promise.withResolvers<void>()
-    if (this.faults.freezes !== true) setImmediate(turn.resolve)
+    if (!isFrozen) setImmediate(turn.resolve)
     over.addEventListener('abort', () => turn.reject(over.reason as Error), { once: true })
     await turn.promise
   }

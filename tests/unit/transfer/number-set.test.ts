@@ -12,8 +12,8 @@ test('holds what a Set would hold', () => {
       const numbers = new NumberSet()
       const oracle = new Set<number>()
       for (const { add, number } of changes) {
-        if (add) expect(numbers.add(number)).toBe(!oracle.has(number))
-        else expect(numbers.delete(number)).toBe(oracle.has(number))
+        const isChange = oracle.has(number) !== add
+        expect(add ? numbers.add(number) : numbers.delete(number)).toBe(isChange)
         if (add) oracle.add(number)
         else oracle.delete(number)
       }

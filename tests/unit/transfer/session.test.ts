@@ -304,4 +304,7 @@ test.for(seeds)('completes whatever the swarm does, seed %i', seed => {
   const { swarm, doneBy } = scenario(seed)
   expect(swarm.run(doneBy)).toBe(true)
   expect(swarm.held.every(({ isFull }) => isFull)).toBe(true)
+  // Asked again: what liars, boasters and silent sources had, and at most two hedges.
+  const chunks = swarm.held.reduce((sum, { length }) => sum + length, 0)
+  expect(swarm.requests).toBeLessThanOrEqual(3 * chunks + 200)
 })
