@@ -4,7 +4,7 @@
  * one larger update later.
  */
 
-import type { CID } from '../core/cid.ts'
+import { type CID, decodeCid } from '../core/cid.ts'
 import { ProtocolError } from '../core/errors.ts'
 import { intersect, normalize, type Range, subtract } from '../core/ranges.ts'
 import { KiB } from '../core/units.ts'
@@ -29,8 +29,9 @@ type Untold =
   | { readonly kind: 'state'; readonly isAgain: boolean; readonly refs: readonly number[] }
   | { readonly kind: 'change'; readonly gained: readonly Range[]; readonly lost: readonly Range[] }
 
+/** 400 bytes each, so no CID: its object and views take two thousand. */
 interface WatchedRoot {
-  readonly root: CID
+  readonly key: string
   readonly chunks: number
   readonly refs: number[]
   untold: Untold | undefined
@@ -46,9 +47,13 @@ export interface HaveFeed {
   changed(key: string, change: HeldChange): void
 }
 
-/** One string for a CID, cheap as a map key. */
+/** A string for a CID, cheap as a map key: a character for each of its bytes. */
 export function keyOf(cid: CID): string {
-  return cid.toString()
+  return String.fromCharCode(...cid.bytes)
+}
+
+function cidOf(key: string): CID {
+  return decodeCid(Uint8Array.from(key, character => character.charCodeAt(0)))
 }
 
 export function openHaveFeed(reader: BlockReader, transport: FrameTransport): HaveFeed {
@@ -59,7 +64,7 @@ class OpenHaveFeed implements HaveFeed {
   readonly #reader: BlockReader
   readonly #transport: FrameTransport
   readonly #roots = new Map<string, WatchedRoot>()
-  readonly #keyByRef = new Map<number, string>()
+  readonly #byRef = new Map<number, WatchedRoot>()
   readonly #dirty = new Set<WatchedRoot>()
   #isSending = false
 
@@ -69,7 +74,7 @@ class OpenHaveFeed implements HaveFeed {
   }
 
   get size(): number {
-    return this.#keyByRef.size
+    return this.#byRef.size
   }
 
   isWatching(key: string): boolean {
@@ -83,14 +88,13 @@ class OpenHaveFeed implements HaveFeed {
   unwatch(refs: readonly number[]): number {
     let count = 0
     for (const ref of refs) {
-      const key = this.#keyByRef.get(ref)
-      const watched = key === undefined ? undefined : this.#roots.get(key)
-      if (key === undefined || watched === undefined) continue
+      const watched = this.#byRef.get(ref)
+      if (watched === undefined) continue
       count += 1
-      this.#keyByRef.delete(ref)
+      this.#byRef.delete(ref)
       watched.refs.splice(watched.refs.indexOf(ref), 1)
       if (watched.refs.length > 0) continue
-      this.#roots.delete(key)
+      this.#roots.delete(watched.key)
       this.#dirty.delete(watched)
     }
     return count
@@ -102,9 +106,9 @@ class OpenHaveFeed implements HaveFeed {
   }
 
   #watchOne({ ref, root, chunks }: WatchEntry): void {
-    if (this.#keyByRef.has(ref)) throw new ProtocolError(`watch: ref ${ref} is in use`)
+    if (this.#byRef.has(ref)) throw new ProtocolError(`watch: ref ${ref} is in use`)
     const key = keyOf(root)
-    const watched = this.#roots.get(key) ?? { root, chunks, refs: [], untold: undefined }
+    const watched = this.#roots.get(key) ?? { key, chunks, refs: [], untold: undefined }
     if (watched.chunks !== chunks) {
       throw new ProtocolError(`watch: one file of ${watched.chunks} and of ${chunks} chunks`)
     }
@@ -112,7 +116,7 @@ class OpenHaveFeed implements HaveFeed {
       throw new ProtocolError(`watch: one file more than ${refsPerRootMax} times`)
     }
     this.#roots.set(key, watched)
-    this.#keyByRef.set(ref, key)
+    this.#byRef.set(ref, watched)
     watched.refs.push(ref)
     const before = watched.untold
     if (before?.kind === 'change') this.#tell(watched, stateAgain(watched))
@@ -199,7 +203,7 @@ function* stateEntries(
   ref: number,
   { reader, untold }: { reader: BlockReader; untold: { isAgain: boolean } },
 ): Generator<HaveEntry> {
-  const held = reader.held(watched.root)
+  const held = reader.held(cidOf(watched.key))
   // Another chunk count than the watcher's: one of us has a wrong table, and nothing can be shared.
   if (held === undefined || held.count === 0 || held.length !== watched.chunks) {
     yield { ref, kind: 'nothing' }

@@ -4,8 +4,8 @@
  */
 
 import type { CID } from '../core/cid.ts'
-import { KiB } from '../core/units.ts'
 import { chunkBytesMax, recordBytes } from '../dag/chunk-table.ts'
+import { smallSegmentBytes } from '../dag/chunking.ts'
 import { manifestBytesMax } from '../manifest/manifest.ts'
 import type { Source } from '../transfer/source.ts'
 import { frameTypes } from '../wire/frames.ts'
@@ -13,15 +13,14 @@ import { encodeChunkAsk, tableBytesMax } from '../wire/messages.ts'
 import { keyOf } from './have-feed.ts'
 import type { SwarmChannel } from './swarm-channel.ts'
 
-/** cw-chunk-1 merges tensors smaller than this, so that two chunks in a row have at least this. */
-const smallBytes = 256 * KiB
 /**
  * Bytes of the largest chunk table that a file of this size can have: a tensor of 256 KiB or more
- * ends a run of smaller ones, so each 256 KiB begin at most two chunks; one more for either end.
+ * ends a run of smaller ones (cw-chunk-1), so each 256 KiB begin at most two chunks; one more for
+ * either end.
  */
 export function tableBytesFor(size: number | undefined): number {
   if (size === undefined) return tableBytesMax
-  const chunks = Math.min(size, 2 * Math.ceil(size / smallBytes) + 2)
+  const chunks = Math.min(size, 2 * Math.ceil(size / smallSegmentBytes) + 2)
   return Math.min(tableBytesMax, chunks * recordBytes)
 }
 

@@ -12,7 +12,7 @@ import { keyOf } from './have-feed.ts'
 import { type ServedBudgets, ServedPeer, type ServerDeps } from './served-peer.ts'
 import type { Serving, ServingPort } from './swarm-channel.ts'
 
-/** Watches of all peers together, 1 KiB of memory each; a peer that asks for more is sent away. */
+/** Watches of all peers together, 400 bytes each; a peer that asks for more is sent away. */
 export const watchesTotalMax = 250_000
 /** Chunks read or being sent to all peers together: one each for the most peers a swarm has. */
 export const chunkBytesTotalMax = 256 * MiB
