@@ -67,6 +67,19 @@ export class JsonScanner {
     this.#expect(closeObject)
   }
 
+  /** Reads an object and skips all but the values of `key` (ASCII); `onValue` must read each. */
+  member(key: string, onValue: () => void): void {
+    this.#expect(openObject)
+    if (this.#accept(closeObject)) return
+    do {
+      const isKey = this.#isString(key)
+      this.#expect(colon)
+      if (isKey) onValue()
+      else this.skip()
+    } while (this.#accept(comma))
+    this.#expect(closeObject)
+  }
+
   /** Reads an array; `onItem` is called before each item and must read it. */
   array(onItem: () => void): void {
     this.#expect(openArray)
@@ -145,6 +158,19 @@ export class JsonScanner {
     return hasEscapes
       ? (JSON.parse(this.#bytes.toString('utf8', start, this.#at)) as string)
       : this.#bytes.toString('utf8', start + 1, this.#at - 1)
+  }
+
+  /** Reads a string; true when it is `text`. Makes no string of it: most keys are skipped. */
+  #isString(text: string): boolean {
+    this.#peek()
+    const start = this.#at
+    if (this.#skipString())
+      return JSON.parse(this.#bytes.toString('utf8', start, this.#at)) === text
+    if (this.#at - start !== text.length + 2) return false
+    for (let index = 0; index < text.length; index += 1) {
+      if (this.#bytes[start + 1 + index] !== text.charCodeAt(index)) return false
+    }
+    return true
   }
 
   /** Returns whether the string has escapes. */

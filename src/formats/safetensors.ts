@@ -87,9 +87,8 @@ function entryRange(scanner: JsonScanner): Offsets {
     return noOffsets
   }
   let offsets = noOffsets
-  scanner.object(key => {
-    if (key === 'data_offsets') offsets = readOffsets(scanner)
-    else scanner.skip()
+  scanner.member('data_offsets', () => {
+    offsets = readOffsets(scanner)
   })
   return offsets
 }

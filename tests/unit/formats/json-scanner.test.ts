@@ -148,3 +148,12 @@ test('reads numbers as JSON.parse does', () => {
     expect(new JsonScanner(Buffer.from(` ${text} `)).number()).toBe(JSON.parse(text))
   }
 })
+
+test('finds each value of one key, however the key is written', () => {
+  const text = '{"key":1,"kez":2,"ke":[{"key":3}],"k\\u0065y":4,"keyé":5,"key":6}'
+  const found: number[] = []
+  const scanner = new JsonScanner(Buffer.from(text))
+  scanner.member('key', () => found.push(scanner.number()))
+  scanner.end()
+  expect(found).toEqual([1, 4, 6])
+})
