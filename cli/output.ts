@@ -191,7 +191,7 @@ interface ErrorLines {
 }
 
 /** What is said about an error; one we did not throw on purpose is a bug and shows its stack. */
-export function describeError(error: unknown): ErrorLines {
+function describeError(error: unknown): ErrorLines {
   if (error instanceof CommonweightError) {
     const { code, hint } = error
     const message = fullMessage(error)

@@ -88,7 +88,7 @@ export async function runProgram(argv: readonly string[], io: Io): Promise<numbe
 }
 
 /** The program with the names of its verbs; what each accepts comes with `defineVerb`. */
-export function buildProgram(output: () => Output): Command {
+function buildProgram(output: () => Output): Command {
   const program = new Command('commonweight')
     .description(about)
     .option('--home <DIR>', 'folder of the node (or COMMONWEIGHT_HOME; default ~/.commonweight)')
@@ -117,7 +117,7 @@ export function buildProgram(output: () => Output): Command {
 }
 
 /** Loads a verb's file, which gives its command arguments, flags, help and action. */
-export async function defineVerb(command: Command, context: Context): Promise<void> {
+async function defineVerb(command: Command, context: Context): Promise<void> {
   const all = [...Object.values(verbs).flat(), ...hiddenVerbs]
   const found = all.find(([name]) => name === command.name())
   if (found === undefined) throw new Error(`no verb ${command.name()}`)

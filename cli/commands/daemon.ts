@@ -43,7 +43,10 @@ export function define(command: Command, context: Context): void {
       }),
     )
     .action(async (options: Readonly<Record<string, unknown>>) => {
-      context.exitCode = await becomeDaemon([...globalArgs(context), ...argsOf(command, options)])
+      context.exitCode = await becomeDaemon([
+        ...globalArgs(command, context),
+        ...argsOf(command, options),
+      ])
     })
 }
 
@@ -63,11 +66,11 @@ export function argsOf(command: Command, options: Readonly<Record<string, unknow
   return args
 }
 
-function globalArgs({ flags, paths }: Context): string[] {
-  // Only a home that was named: the daemon finds the others itself and tells where it came from.
-  const home = flags.home === undefined ? [] : [`--home=${paths.home}`]
+function globalArgs(command: Command, { flags }: Context): string[] {
+  // Only a home named by flag: the daemon reads the variable itself, and config tells which it was.
+  const { home } = command.parent?.opts<{ home?: string }>() ?? {}
   return [
-    ...home,
+    ...(home === undefined ? [] : [`--home=${home}`]),
     ...(flags.json ? ['--json'] : []),
     ...(flags.quiet ? ['--quiet'] : []),
     ...(flags.color ? [] : ['--no-color']),
