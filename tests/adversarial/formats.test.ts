@@ -169,3 +169,101 @@ test(
   },
   fuzzMs(3) + 30_000,
 )
+
+/** The rule of docs/spec/chunking.md section 3.1 in the simplest words, on top of JSON.parse. */
+function plainSafetensorsStarts(content: Buffer): number[] {
+  try {
+    const headerEnd = 8 + Number(content.readBigUInt64LE(0))
+    if (headerEnd > content.length) return [0]
+    const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+    const header: unknown = JSON.parse(decoder.decode(content.subarray(8, headerEnd)))
+    if (typeof header !== 'object' || header === null || Array.isArray(header)) return [0]
+    const ranges = Object.entries(header)
+      .filter(([key]) => key !== '__metadata__')
+      .map(([, entry]) => rangeOf(entry))
+      .filter(([begin, end]) => begin < end)
+      .toSorted((a, b) => a[0] - b[0])
+    const tiles = ranges.every(([begin], index) => begin === (ranges[index - 1]?.[1] ?? 0))
+    if (!tiles || (ranges.at(-1)?.[1] ?? 0) !== content.length - headerEnd) return [0]
+    return [0, ...ranges.map(([begin]) => headerEnd + begin)]
+  } catch {
+    return [0]
+  }
+}
+
+function rangeOf(entry: unknown): [begin: number, end: number] {
+  if (typeof entry !== 'object' || entry === null || Array.isArray(entry)) throw new Error('entry')
+  const offsets = Object.hasOwn(entry, 'data_offsets')
+    ? (entry as Record<string, unknown>)['data_offsets']
+    : undefined
+  if (!Array.isArray(offsets) || offsets.length !== 2) throw new Error('offsets')
+  const [begin, end] = offsets as unknown[]
+  if (!Number.isSafeInteger(begin) || !Number.isSafeInteger(end)) throw new Error('integers')
+  const range: [number, number] = [begin as number, end as number]
+  if (range[0] < 0 || range[0] > range[1]) throw new Error('range')
+  return range
+}
+
+const offset = fc.constantFrom(
+  '0',
+  '-0',
+  '5',
+  '9',
+  '9.0',
+  '4e0',
+  '12',
+  '-1',
+  '0.5',
+  '"5"',
+  'null',
+  '[5]',
+)
+const key = fc.constantFrom(
+  '"a"',
+  '"b"',
+  '"\\u0061"',
+  '"__metadata__"',
+  '"__proto__"',
+  '"data_offsets"',
+)
+const offsets = fc.oneof(
+  { weight: 6, arbitrary: fc.tuple(offset, offset).map(([a, b]) => `[${a},${b}]`) },
+  { weight: 2, arbitrary: fc.constantFrom('[0,5]', '[5,9]', '[9,12]', '[0,12]') },
+  { weight: 1, arbitrary: fc.constantFrom('[]', '[0]', '[0,5,9]', '{}', '7') },
+)
+const entry = fc.oneof(
+  { weight: 8, arbitrary: offsets.map(value => `{"dtype":"U8","data_offsets":${value}}`) },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(offsets, offsets)
+      .map(([a, b]) => `{"data_offsets":${a},"data_offsets":${b}}`),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom('{}', '[]', '1', 'null', '{"__proto__":{"data_offsets":[0,5]}}'),
+  },
+)
+const header = fc
+  .array(fc.tuple(key, entry), { maxLength: 4 })
+  .map(entries => `{${entries.map(([name, value]) => `${name}:${value}`).join(',')}}`)
+
+test(
+  'safetensors headers are read as by the rule on top of JSON.parse',
+  async () => {
+    const file = fc.oneof(
+      header.map(json => safetensorsFile(json, 12)),
+      mutated(smallSafetensors),
+      fc
+        .constantFrom('{"a":{"data_offsets":[0,5]},"b":{"data_offsets":[5,12]}}', '{}')
+        .chain(json => mutated(Buffer.from(json)).map(damaged => safetensorsFile(damaged, 12))),
+    )
+    await fc.assert(
+      fc.asyncProperty(file, async content => {
+        expect(await tensorStarts(memorySource(content))).toEqual(plainSafetensorsStarts(content))
+      }),
+      { plugins: [fc.interruptAfterTimeLimit(fuzzMs(2))], numRuns: 1e6 },
+    )
+  },
+  fuzzMs(2) + 30_000,
+)
