@@ -6,9 +6,11 @@
  */
 
 import type { KadDHT } from '@libp2p/kad-dht'
-import type { PeerId, PeerInfo, PeerStore } from '@libp2p/interface'
+import { type PeerId, type PeerInfo, peerRoutingSymbol, type PeerStore } from '@libp2p/interface'
 import type { Multiaddr } from '@multiformats/multiaddr'
+import type { Clock } from '../core/clock.ts'
 import { ProtocolError } from '../core/errors.ts'
+import { second } from '../core/units.ts'
 import { addressGroup, decodeAddresses } from './addresses.ts'
 import { kadAddressesMax, kadKeyBytesMax } from './kad-messages.ts'
 import { kadIdOf, replication } from './kad-space.ts'
@@ -29,10 +31,13 @@ interface KadPeerInfo {
 }
 
 type Answer = KadRequest | undefined
+type Walk = (key: Uint8Array, options?: { signal?: AbortSignal }) => AsyncIterable<PeerInfo>
 
 /** What kad-dht 16 has inside. Its own types call it private. */
 interface KadInternals {
   readonly rpc: { handleMessage(peer: PeerId, request: KadRequest): Promise<Answer> }
+  /** What libp2p walks the network at random with, to find relays. */
+  readonly [peerRoutingSymbol]: { getClosestPeers: Walk }
   readonly routingTable: KadTable
   readonly peerRouting: {
     getClosestPeersOffline(key: Uint8Array, options?: { exclude: PeerId[] }): Promise<PeerInfo[]>
@@ -53,6 +58,7 @@ export interface GuardDeps {
   readonly self: PeerId
   readonly peerStore: PeerStore
   readonly records: ProviderRecords
+  readonly clock: Clock
   /** True for the multihash of something this node provides. */
   readonly provides: (key: Uint8Array) => boolean
   ownAddresses(): readonly Multiaddr[]
@@ -70,9 +76,12 @@ const multihashBytes = 34
 /** Peers of one /24 or /48 in the table, once there are enough others to fill a bucket. */
 export const tablePeersPerGroupMax = 3
 
+/** Between two random walks. A walk in a network of known peers is over at once. */
+const walkEveryMs = 30 * second
+
 /** Puts the guard in place of kad-dht's own handlers. To be called before the DHT starts. */
 export function guardDht(dht: KadDHT, deps: GuardDeps): KadTable {
-  const { rpc, routingTable, peerRouting } = internalsOf(dht)
+  const { rpc, routingTable, peerRouting, [peerRoutingSymbol]: walker } = internalsOf(dht)
   const closerTo = async (key: Uint8Array, asker: PeerId): Promise<KadPeerInfo[]> => {
     const peers = await peerRouting.getClosestPeersOffline(key, { exclude: [asker, deps.self] })
     return peers.flatMap(peer => infoOf(peer.id, deps.shareable(peer.multiaddrs)))
@@ -104,14 +113,16 @@ export function guardDht(dht: KadDHT, deps: GuardDeps): KadTable {
     }
   }
   limitGroups(routingTable, deps.peerStore)
+  paceWalks(walker, deps.clock)
   return routingTable
 }
 
 /** Throws when kad-dht is not the version this file was written for: better no DHT than an open one. */
 export function internalsOf(dht: KadDHT): KadInternals {
   const inside = dht as unknown as Partial<KadInternals>
-  const { rpc, routingTable, peerRouting } = inside
+  const { rpc, routingTable, peerRouting, [peerRoutingSymbol]: walker } = inside
   if (
+    typeof walker?.getClosestPeers !== 'function' ||
     typeof rpc?.handleMessage !== 'function' ||
     typeof routingTable?.add !== 'function' ||
     typeof routingTable.remove !== 'function' ||
@@ -120,7 +131,7 @@ export function internalsOf(dht: KadDHT): KadInternals {
   ) {
     throw new TypeError('kad-dht has changed inside: src/net/dht-guard.ts no longer fits it')
   }
-  return { rpc, routingTable, peerRouting }
+  return { rpc, routingTable, peerRouting, [peerRoutingSymbol]: walker }
 }
 
 function addProviders(deps: GuardDeps, peer: PeerId, request: KadRequest): void {
@@ -179,6 +190,18 @@ function keyOf({ key }: KadRequest): Uint8Array {
 
 function isSha256(key: Uint8Array): boolean {
   return key.length === multihashBytes && key[0] === sha256Prefix[0] && key[1] === sha256Prefix[1]
+}
+
+/**
+ * libp2p walks on for as long as it lacks a relay, one walk after the other. Alone, or among peers that
+ * offer none, it would do nothing else, and with an empty table it would never yield to anything.
+ */
+function paceWalks(walker: { getClosestPeers: Walk }, clock: Clock): void {
+  const walk = walker.getClosestPeers.bind(walker)
+  walker.getClosestPeers = async function* (key, options) {
+    await clock.sleep(walkEveryMs, options?.signal)
+    yield* walk(key, options)
+  }
 }
 
 /**

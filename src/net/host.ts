@@ -184,13 +184,14 @@ function partsOf(
 function guard(
   kad: KadDHT,
   components: Components,
-  { records, provides, reach }: HostDeps & { reach: () => Reach },
+  { records, provides, clock, reach }: HostDeps & { reach: () => Reach },
 ): KadTable {
   return guardDht(kad, {
     self: components.peerId,
     peerStore: components.peerStore,
     records,
     provides,
+    clock,
     ownAddresses: () => components.addressManager.getAddresses().map(withoutPeer),
     shareable: addresses => filterFor(reach(), addresses),
   })
