@@ -9,7 +9,16 @@
  * 3. A schema newer than ours is refused and left untouched.
  */
 
-import { lstatSync, renameSync } from 'node:fs'
+import {
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  renameSync,
+  rmSync,
+} from 'node:fs'
 import {
   DatabaseSync,
   type SQLInputValue,
@@ -31,12 +40,16 @@ export interface DatabaseOptions {
   readonly synchronous: 'NORMAL' | 'FULL'
   /** Page cache. */
   readonly cacheBytes: number
+  /** Keep a copy from each start next to the file, and go back to it when the file is damaged. */
+  readonly backup?: boolean
 }
 
 export interface OpenedDatabase {
   readonly database: Database
   /** Where the damaged file lies now, when there was one. */
   readonly movedAside: string | undefined
+  /** The file was damaged or gone, and is the copy of the last start. */
+  readonly restored: boolean
 }
 
 /** Another process of ours that is just closing the file is waited for so long. */
@@ -53,14 +66,45 @@ export function openDatabase(
   options: DatabaseOptions,
 ): OpenedDatabase {
   try {
-    return { database: openChecked(options), movedAside: undefined }
+    const lost = options.backup === true && isEmpty(options.path) ? openBackup(options) : undefined
+    if (lost !== undefined) return { database: lost, movedAside: undefined, restored: true }
+    const database = openChecked(options)
+    if (options.backup === true) database.backUp(backupOf(options.path))
+    return { database, movedAside: undefined, restored: false }
   } catch (error) {
     if (!isDamage(error)) throw asStorageError(`opening ${options.path}`, error)
     const { path } = options
     const movedAside = `${path}.damaged-${deps.clock.now()}`
     deps.log.warn('database damaged: moved aside', { path, movedAside, reason: messageOf(error) })
     moveAside(path, movedAside)
-    return { database: openChecked(options), movedAside }
+    const restored = options.backup === true ? openBackup(options) : undefined
+    return {
+      database: restored ?? openChecked(options),
+      movedAside,
+      restored: restored !== undefined,
+    }
+  }
+}
+
+function isEmpty(path: string): boolean {
+  return (lstatSync(path, { throwIfNoEntry: false })?.size ?? 0) === 0
+}
+
+function backupOf(path: string): string {
+  return `${path}.backup`
+}
+
+/** Undefined, and no file there, when there is no copy or it is damaged as well. */
+function openBackup(options: DatabaseOptions): Database | undefined {
+  const { path } = options
+  if (!existsSync(backupOf(path))) return undefined
+  copyFileSync(backupOf(path), path)
+  try {
+    return openChecked(options)
+  } catch (error) {
+    if (!isDamage(error)) throw error
+    for (const suffix of suffixes) rmSync(`${path}${suffix}`, { force: true })
+    return undefined
   }
 }
 
@@ -194,6 +238,20 @@ export class Database implements Disposable {
       if (this.#isInside()) this.#db.exec('ROLLBACK')
       throw error
     }
+  }
+
+  /** Copies the database, whole or not at all. */
+  backUp(to: string): void {
+    const temporary = `${to}.new`
+    rmSync(temporary, { force: true })
+    this.run('VACUUM INTO ?', temporary)
+    const file = openSync(temporary, 'r+')
+    try {
+      fsyncSync(file)
+    } finally {
+      closeSync(file)
+    }
+    renameSync(temporary, to)
   }
 
   [Symbol.dispose](): void {

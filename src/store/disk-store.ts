@@ -20,6 +20,7 @@ import { type Copy, hasChunk, Holdings } from './holdings.ts'
 import { indexMigrations, stateMigrations } from './migrations.ts'
 import { Models } from './models.ts'
 import { OpenFiles } from './open-files.ts'
+import type { Partial } from './partial.ts'
 import { Partials } from './partials.ts'
 import { requireSpace, type Reserve } from './space.ts'
 import { StateDb } from './state-db.ts'
@@ -31,7 +32,6 @@ import type {
   LostModel,
   NewFile,
   NewModel,
-  Partial,
   PartialSpec,
   PendingPull,
   Place,
@@ -75,12 +75,15 @@ export async function openStore(deps: StoreDeps, options: StorePaths & Reserve):
     migrations: stateMigrations,
     synchronous: 'FULL',
     cacheBytes: stateCacheBytes,
+    backup: true,
   })
   const stateDb = stack.use(stateOpened.database)
-  if (stateOpened.movedAside !== undefined) {
-    log.error('names, pins and pending pulls are lost: seed or pull the models again', {
-      movedAside: stateOpened.movedAside,
-    })
+  const { movedAside, restored } = stateOpened
+  if (movedAside !== undefined || restored) {
+    const message = restored
+      ? 'models, names and pins are back to those of the last start: check that none is missing'
+      : 'models, names and pins are lost: seed or pull the models again'
+    log.error(message, { movedAside })
   }
   const index = new ChunkIndex(indexDb)
   const state = new StateDb(stateDb)

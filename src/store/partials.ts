@@ -125,7 +125,6 @@ export class Partials {
         boot,
       }
       holdings.change([content.root], () => index.putPartial(row))
-      await folder.sync()
       const partial = new PartialFile(this.#deps, { ...row, spec, handle })
       holdings.live.set(spec.place, partial)
       return partial

@@ -13,7 +13,6 @@ import type { CID } from '../core/cid.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
 import type { Range } from '../core/ranges.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
-import type { VerifiedBlock } from '../dag/verify.ts'
 import type { Partial } from './partial.ts'
 
 export interface IoOptions {
@@ -216,5 +215,3 @@ export interface Store extends BlockReader, AsyncDisposable {
   /** All that could be found of a lost model was indexed again: it is not listed at the next start. */
   clearLost(manifest: CID): void
 }
-
-export type { Partial, VerifiedBlock }

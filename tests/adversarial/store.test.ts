@@ -118,15 +118,32 @@ test('lists a lost model no more once its files were looked for', async () => {
   expect(store.lostModels()).toEqual([])
 })
 
-test('moves a damaged state aside, says so loudly, and touches no file', async () => {
+test.for(['damaged', 'gone'])(
+  'goes back to the models of the last start when the state is %s',
+  async how => {
+    await using scratch = await openScratchFolder()
+    await seededStore(scratch)
+    // A start that finds all well keeps a copy.
+    await (await openTestStore(scratch.path))[Symbol.asyncDispose]()
+    if (how === 'gone') await rm(scratch.file('state.db'))
+    else await writeFile(scratch.file('state.db'), bytesOf('noise', 50_000))
+    const { log, lines } = recordingLog()
+    await using store = await openTestStore(scratch.path, log)
+    expect(lines.some(line => line.startsWith('error: models, names and pins are back'))).toBe(true)
+    expect(store.models()).toMatchObject([{ name: 'org/model', pinned: true, state: 'complete' }])
+    expect(store.lostModels()).toEqual([])
+  },
+)
+
+test.for(['gone', 'damaged'])('starts without models when the copy is %s too', async how => {
   await using scratch = await openScratchFolder()
   await seededStore(scratch)
   await writeFile(scratch.file('state.db'), bytesOf('noise', 50_000))
+  if (how === 'gone') await rm(scratch.file('state.db.backup'))
+  else await writeFile(scratch.file('state.db.backup'), 'not a database')
   const { log, lines } = recordingLog()
   await using store = await openTestStore(scratch.path, log)
-  expect(lines.some(line => line.startsWith('error: names, pins and pending pulls are lost'))).toBe(
-    true,
-  )
+  expect(lines.some(line => line.startsWith('error: models, names and pins are lost'))).toBe(true)
   expect(store.models()).toEqual([])
   expect(await readdir(scratch.file('user'))).toEqual(['weights.bin'])
 })

@@ -12,7 +12,8 @@ import { ChunkTable } from '../../src/dag/chunk-table.ts'
 import { rootOf } from '../../src/dag/unixfs.ts'
 import { type VerifiedBlock, verifyDigest } from '../../src/dag/verify.ts'
 import { openStore } from '../../src/store/disk-store.ts'
-import type { NewFile, NewModel, Partial, PartialSpec, Store } from '../../src/store/store.ts'
+import type { Partial } from '../../src/store/partial.ts'
+import type { NewFile, NewModel, PartialSpec, Store } from '../../src/store/store.ts'
 
 export interface TestFile {
   readonly bytes: Buffer
