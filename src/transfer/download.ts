@@ -109,33 +109,47 @@ export async function download(
   const left = await reuseFiles(deps, request, { options, tally, files: request.files })
   if (left.length > 0) {
     // One file may be wanted at several places: it is fetched to the first and copied from there.
-    const firsts = [
-      ...new Map(left.toReversed().map(file => [file.root.toString(), file])).values(),
-    ]
+    const { firsts, twins } = splitTwins(left)
     await deps.store.checkSpace(request.folder, bytesMissing(deps, left))
-    const wanted = { ...request, files: firsts.toReversed() }
-    await new SwarmRun(deps, wanted, { ...options, tally }).finish()
-    const twins = left.filter(file => !firsts.includes(file))
+    await fetchFiles(deps, request, { options, tally, files: firsts })
     const rest = await reuseFiles(deps, request, { options, tally, files: twins })
-    if (rest.length > 0) {
-      await new SwarmRun(deps, { ...request, files: rest }, { ...options, tally }).finish()
-    }
+    await fetchFiles(deps, request, { options, tally, files: rest })
   }
   options.onProgress(tally.progress('publishing', 0))
   return tally.result()
 }
 
-interface Reuse {
+interface Work {
   readonly options: DownloadOptions
   readonly tally: Tally
   readonly files: readonly WantedFile[]
+}
+
+async function fetchFiles(
+  deps: DownloadDeps,
+  request: DownloadRequest,
+  { options, tally, files }: Work,
+): Promise<void> {
+  if (files.length === 0) return
+  await new SwarmRun(deps, { ...request, files }, { ...options, tally }).finish()
+}
+
+function splitTwins(files: readonly WantedFile[]): { firsts: WantedFile[]; twins: WantedFile[] } {
+  const firsts = new Map<string, WantedFile>()
+  const twins: WantedFile[] = []
+  for (const file of files) {
+    const root = file.root.toString()
+    if (firsts.has(root)) twins.push(file)
+    else firsts.set(root, file)
+  }
+  return { firsts: [...firsts.values()], twins }
 }
 
 /** Returns the files that are not at their place afterwards. */
 async function reuseFiles(
   deps: DownloadDeps,
   request: DownloadRequest,
-  { options, tally, files }: Reuse,
+  { options, tally, files }: Work,
 ): Promise<WantedFile[]> {
   const { signal, onProgress } = options
   const left: WantedFile[] = []

@@ -37,10 +37,11 @@ export async function reuseWhole(
   // What lies there and is not indexed is for openPartial to judge.
   if (there !== undefined) return isIndexed(deps, file, stampOf(there))
   const table = store.chunkTable(file.root)
-  if (table === undefined || file.sha256 === undefined) return false
-  for (const from of await store.findFile(file.sha256)) {
+  const { sha256 } = file
+  if (table === undefined || sha256 === undefined) return false
+  for (const from of await store.findFile(sha256)) {
     try {
-      if (await copyOne(deps, { request, file, table, from, signal })) return true
+      if (await copyOne(deps, { request, file, table, sha256, from, signal })) return true
     } catch (error) {
       signal.throwIfAborted()
       if (isAbort(error) || !(error instanceof IntegrityError)) throw error
@@ -58,27 +59,26 @@ interface Copy {
   readonly request: DownloadRequest
   readonly file: WantedFile
   readonly table: ChunkTable
+  readonly sha256: Uint8Array
   readonly from: string
   readonly signal: AbortSignal
 }
 
 /** False when another file took the place meanwhile. */
 async function copyOne(deps: ReuseDeps, copy: Copy): Promise<boolean> {
-  const { request, file, table, from, signal } = copy
+  const { request, file, table, sha256, from, signal } = copy
   const { names, name } = splitPlace(request.folder, file.place)
   await using work = await openFolder(request.folder, [partialFolderName])
   await using target = await openFolder(request.folder, names)
-  const temporary = `${toHex(file.sha256 ?? file.root.multihash.digest)}.copy`
+  const temporary = `${toHex(sha256)}.copy`
   await removeFile(work.at(temporary))
   try {
     await cloneFile(deps, copy, work.at(temporary))
     const stamp = await verifyFile(work.at(temporary), table, signal)
     if (!(await place(work.at(temporary), target, name))) return false
-    const { sha256, root } = file
-    if (sha256 === undefined) return false
     const moved = stampOf(await stat(file.place, { bigint: true }))
     if (!sameStamp(stamp, moved)) throw new IntegrityError(`${file.place} changed while copied`)
-    deps.store.addFiles([{ place: file.place, stamp: moved, sha256, root, table }])
+    deps.store.addFiles([{ place: file.place, stamp: moved, sha256, root: file.root, table }])
     deps.log.debug('reused a local file', { from, to: file.place })
     return true
   } finally {

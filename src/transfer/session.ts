@@ -15,7 +15,7 @@ import type { ChunkName, SessionAction, SessionEvent, SourceChunk } from './sess
 /** Descriptors, and the files whose start costs nobody a wait. */
 const openFilesMaxDefault = 128
 /** Asked for or not yet written, over all sources: what bounds a download's memory. */
-const bytesInFlightMaxDefault = 128 * MiB
+const bytesInFlightMaxDefault = 64 * MiB
 /** The first request of a chunk and two hedges. */
 const asksPerChunkMax = 3
 /** A hedge must promise to be so much faster than what it is to overtake. */

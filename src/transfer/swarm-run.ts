@@ -103,6 +103,7 @@ export class SwarmRun {
     } finally {
       signal.removeEventListener('abort', onAbort)
       this.#stop.abort()
+      for (const source of this.#sources.values()) this.#cancelAll(source.id)
       while (this.#tasks.size > 0) await Promise.all(this.#tasks)
       await this.#closeFiles()
     }
@@ -199,10 +200,14 @@ export class SwarmRun {
   #removeSource(source: Source): void {
     if (this.#sources.get(source.id) !== source) return
     this.#sources.delete(source.id)
-    for (const request of this.#requests.get(source.id)?.values() ?? []) request.abort(cancelled)
+    this.#cancelAll(source.id)
     this.#requests.delete(source.id)
     this.#deps.log.debug('a source is gone', { source: source.id })
     this.#apply({ type: 'source-gone', source: source.id })
+  }
+
+  #cancelAll(id: SourceId): void {
+    for (const request of this.#requests.get(id)?.values() ?? []) request.abort(cancelled)
   }
 
   #ban(id: SourceId, reason: Error): void {

@@ -134,6 +134,19 @@ test('keeps what it has when cancelled, and goes on from there', async () => {
   expect(await run.read('weights.bin')).toEqual(weights.bytes)
 })
 
+test('takes back what it asked for when cancelled', async () => {
+  const frozen = new FakeSource('a', [weights], { freezes: 'chunks' })
+  await using run = await openDownloadFixture([frozen])
+  const cancel = new AbortController()
+  const reason = new Error('stopped by the user')
+  const started = run.download({ 'weights.bin': weights }, { signal: cancel.signal })
+  while (frozen.inFlight === 0) await new Promise(r => setImmediate(r))
+  cancel.abort(reason)
+  await expect(started).rejects.toBe(reason)
+  expect(frozen.inFlight).toBe(0)
+  expect(frozen.closed.aborted).toBe(false)
+})
+
 test('gives up as unavailable when nobody serves a byte for as long as it may wait', async () => {
   await using run = await openDownloadFixture()
   const startMs = run.clock.monotonic()
