@@ -5,6 +5,7 @@ import type { Command } from 'commander'
 import type { Client } from '../src/api/client.ts'
 import { defaultHome, type HomePaths, homePaths } from '../src/api/home.ts'
 import { type Clock, systemClock } from '../src/core/clock.ts'
+import { InvalidInputError } from '../src/core/errors.ts'
 import { Interrupts } from './interrupts.ts'
 import type { Output } from './output.ts'
 
@@ -44,7 +45,10 @@ export class Context implements Disposable {
   }
 
   get paths(): HomePaths {
-    return homePaths(this.resolve(this.flags.home ?? defaultHome()))
+    const { home = defaultHome() } = this.flags
+    // An unset variable in a script would otherwise make the current folder the home.
+    if (home === '') throw new InvalidInputError('--home needs a folder')
+    return homePaths(this.resolve(home))
   }
 
   get interrupts(): Interrupts {

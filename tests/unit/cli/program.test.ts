@@ -86,6 +86,13 @@ test('documents only exit codes of the taxonomy', async () => {
   expect(codes.filter(code => !known.has(code))).toEqual([])
 })
 
+test('refuses an empty home instead of taking the current folder', async () => {
+  expect(await run('--home', '', 'ls')).toMatchObject({
+    code: 2,
+    err: 'commonweight: --home needs a folder\n',
+  })
+})
+
 test('refuses a time-out that is no number of seconds', async () => {
   const { code, err } = await run('pull', 'x', '--find-timeout', 'soon')
   expect(code).toBe(2)
