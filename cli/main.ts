@@ -21,7 +21,7 @@ async function main(): Promise<number> {
     )
     return 2
   }
-  // Compiled code is kept in the temporary folder: --help takes half the time from the second run on.
+  // Compiled code is kept in the temporary folder: a verb that asks the daemon starts a fifth faster.
   module.enableCompileCache()
   const { runProgram } = await import('./program.ts')
   const { stdout, stderr, env } = process
