@@ -52,6 +52,11 @@ export class Picker {
     return this.#pickable
   }
 
+  /** Chunks numbered so far. */
+  get count(): number {
+    return this.#count
+  }
+
   /** Chunks that are not held. */
   get missing(): number {
     return this.#missing.size

@@ -3,7 +3,7 @@
  * counts of that is less while it is paused or distrusted, and without the chunks it refused.
  */
 
-import type { Range } from '../core/ranges.ts'
+import { lengthOf, type Range } from '../core/ranges.ts'
 import type { FileList, SessionFile } from './file-list.ts'
 import { NumberSet } from './number-set.ts'
 import type { Holder, Picker } from './picker.ts'
@@ -23,6 +23,13 @@ export interface Peer {
   readonly asks: Map<number, Ask>
   /** withdrawn: none of its claims count now. */
   state: 'active' | 'withdrawn'
+}
+
+/** Ranges are of chunk indexes in the file. */
+export interface ClaimChange {
+  readonly gained: readonly Range[]
+  readonly lost: readonly Range[]
+  readonly nowMs: number
 }
 
 export class Roster {
@@ -75,9 +82,18 @@ export class Roster {
     this.#byId.delete(peer.id)
   }
 
-  /** It says that it holds these chunks. */
-  gained(peer: Peer, entry: SessionFile, range: Range): void {
-    const [start, end] = clip(entry, range)
+  /** What it says it holds has changed; false when that happens too often to be true. */
+  have(peer: Peer, entry: SessionFile, change: ClaimChange): boolean {
+    const lost = change.lost.map(range => clip(entry, range))
+    const gained = change.gained.map(range => clip(entry, range))
+    const changes = lengthOf(lost) + lengthOf(gained)
+    if (!peer.score.mayChangeClaims(changes, this.#picker.count, change.nowMs)) return false
+    for (const range of lost) this.#lost(peer, entry, range)
+    for (const range of gained) this.#gained(peer, entry, range)
+    return true
+  }
+
+  #gained(peer: Peer, entry: SessionFile, [start, end]: Range): void {
     for (let chunk = start; chunk < end; chunk += 1) {
       peer.said.add(chunk)
       peer.refused.delete(chunk)
@@ -85,9 +101,7 @@ export class Roster {
     if (peer.state === 'active') this.#gain(peer, entry, [start, end])
   }
 
-  /** It says that it holds these chunks no more. */
-  lost(peer: Peer, entry: SessionFile, range: Range): void {
-    const [start, end] = clip(entry, range)
+  #lost(peer: Peer, entry: SessionFile, [start, end]: Range): void {
     peer.said.each(start, end, chunk => {
       peer.said.delete(chunk)
       // It noticed by our request that it lost the chunk: no lie.
@@ -152,5 +166,6 @@ function rangeOf({ first, table }: SessionFile): Range {
 
 /** Numbers of the chunks in a range of indexes, no further than the file goes. */
 function clip({ first, table }: SessionFile, [start, end]: Range): Range {
-  return [first + Math.max(0, start), first + Math.min(table.count, end)]
+  const from = Math.min(table.count, Math.max(0, start))
+  return [first + from, first + Math.max(from, Math.min(table.count, end))]
 }

@@ -46,6 +46,13 @@ const elapsedMsMin = 0.05
 const brokenClaimsMax = 3
 const claimsIgnoredMs = hour
 
+/**
+ * Chunks whose claims a source may change: a few times all there are, and so many more with time. A
+ * word of a few bytes can change a million, and each costs us work.
+ */
+const claimChangesFactor = 8
+const claimChangesPerMs = 100
+
 /** One request in flight at one source. */
 export interface Ask {
   readonly bytes: number
@@ -93,6 +100,8 @@ export class Score {
   #isMeasuringLatency = false
   #isSnubbed = false
   #busyUntilMs = 0
+  #claimChanges = 0
+  #claimsSinceMs: number | undefined
 
   constructor(blame: Blame, requestsMax = requestsDefault) {
     this.blame = blame
@@ -217,6 +226,14 @@ export class Score {
   /** It said that it is busy. */
   busy(nowMs: number): void {
     this.#busyUntilMs = nowMs + busyMs
+  }
+
+  /** Counts claims that it changes; false once they are more than an honest source has use for. */
+  mayChangeClaims(changes: number, chunks: number, nowMs: number): boolean {
+    this.#claimsSinceMs ??= nowMs
+    this.#claimChanges += changes
+    const earned = (nowMs - this.#claimsSinceMs) * claimChangesPerMs
+    return this.#claimChanges <= claimChangesFactor * chunks + earned
   }
 
   /** It did not serve what it claimed to hold; true when its claims are ignored from now on. */

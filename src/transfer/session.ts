@@ -5,6 +5,7 @@
  * picker, asked of one to three sources, arriving (being checked and written), or held.
  */
 
+import { ProtocolError } from '../core/errors.ts'
 import { MiB, minute } from '../core/units.ts'
 import { FileList, type SessionFile } from './file-list.ts'
 import { Picker } from './picker.ts'
@@ -167,8 +168,10 @@ export class Session {
     const peer = this.#roster.get(event.source)
     const entry = this.#files.get(event.file)
     if (peer === undefined || entry === undefined) return undefined
-    for (const range of event.lost) this.#roster.lost(peer, entry, range)
-    for (const range of event.gained) this.#roster.gained(peer, entry, range)
+    if (!this.#roster.have(peer, entry, { ...event, nowMs: this.#nowMs })) {
+      this.#ban(peer.id, new ProtocolError('its claims change faster than chunks can'))
+      return undefined
+    }
     return peer
   }
 

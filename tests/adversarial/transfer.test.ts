@@ -135,6 +135,21 @@ test('ignores claims on chunks and files that do not exist', async () => {
   expect(await run.read('weights.bin')).toEqual(weights.bytes)
 })
 
+test('bans a source that claims and takes back everything without end', async () => {
+  const restless = new FakeSource('restless', [weights], { freezes: 'chunks' })
+  await using run = await openDownloadFixture([restless])
+  const fetching = run.download({ 'weights.bin': weights })
+  while (restless.requests.length === 0) await new Promise(resolve => setImmediate(resolve))
+  let told = 0
+  for (; restless.bans.length === 0 && told < 1_000_000; told += 1) {
+    restless.tell(weights.root, { lost: [[0, 60]] })
+    restless.tell(weights.root, { gained: [[0, 60]] })
+  }
+  expect(restless.bans[0]).toBeInstanceOf(ProtocolError)
+  run.finder.add(honest('honest'))
+  await fetching
+})
+
 test('bans a source with a chunk table that does not make the root', async () => {
   const liar = new FakeSource('liar', [weights], { table: other.table.bytes })
   await using run = await openDownloadFixture([liar])
