@@ -98,6 +98,8 @@ const peerAgeMs = 7 * day
 const dhtTimeouts = { minTimeout: second, maxTimeout: 5 * second }
 /** A connection whose heartbeat stalls this long is dead; a busy one on a slow line is not. */
 const heartbeatTimeoutMs = 15 * second
+/** Then AutoNAT asks again; it also does when a peer that confirmed leaves. */
+const interfaceTrustMs = day
 /** Closing waits this long for peers to take what is under way, and then for the sockets to end. */
 const closePolitelyMs = 1500
 const closeForciblyMs = second
@@ -240,9 +242,9 @@ class OpenHost implements Host {
   async start(listen: readonly string[]): Promise<void> {
     const { libp2p, lan } = this.#host
     libp2p.addEventListener('self:peer:update', this.#onReach)
-    libp2p.addEventListener('connection:open', event => {
-      const { direction, remoteAddr } = event.detail
-      if (direction !== 'outbound' || this.#host.seen.isPublic || !isPublic(remoteAddr)) return
+    libp2p.addEventListener('connection:open', ({ detail }) => {
+      // Whoever comes from outside or is reached there must not be told of addresses inside.
+      if (this.#host.seen.isPublic || !isPublic(detail.remoteAddr)) return
       this.#host.seen.isPublic = true
       this.#onReach()
     })
@@ -252,6 +254,7 @@ class OpenHost implements Host {
       await this[Symbol.asyncDispose]()
       throw listenError(error, listen)
     }
+    trustInterfaces(this.#host.parts.components)
     lan.start(libp2p)
     await this.#setMode()
   }
@@ -308,6 +311,17 @@ function ownAddresses(components: Components): Multiaddr[] {
     .getAddressesWithMetadata()
     .filter(({ verified }) => verified)
     .map(({ multiaddr }) => multiaddr)
+}
+
+/**
+ * A public address of our own interface is believed at once. libp2p would wait for a peer that confirms
+ * it, and the first node of a network has none; AutoNAT takes back what eight peers could not reach.
+ */
+function trustInterfaces({ addressManager }: Components): void {
+  for (const { multiaddr, type, verified } of addressManager.getAddressesWithMetadata()) {
+    if (type !== 'transport' || verified || !isPublic(multiaddr)) continue
+    addressManager.confirmObservedAddr(multiaddr, { type, ttl: interfaceTrustMs })
+  }
 }
 
 function withoutPeer(address: Multiaddr): Multiaddr {
