@@ -7,9 +7,9 @@ import { LimitError } from '../core/errors.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 
 /** 16 TiB of full chunks; each costs 40 bytes of memory here and in its table, and some bits a source. */
-export const chunksMax = 2 ** 24
+const chunksMax = 2 ** 24
 
-export type FileState = 'closed' | 'opening' | 'open' | 'parking' | 'publishing' | 'done'
+type FileState = 'closed' | 'opening' | 'open' | 'parking' | 'publishing' | 'done'
 
 export interface SessionFile {
   readonly file: number

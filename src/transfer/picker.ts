@@ -14,7 +14,7 @@ import { lowestBit, NumberSet } from './number-set.ts'
 const candidatesMin = 64
 const candidatesShare = 64
 
-export const priorityMax = 255
+const priorityMax = 255
 
 /** One source, as the picker sees it. */
 export interface Holder {

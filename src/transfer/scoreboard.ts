@@ -15,7 +15,7 @@ const productsInFlight = 2
 /** Requests before the first answer: a model of small files is not all asked of whoever comes first. */
 const startRequests = 16
 /** Requests at a time where the source names no bound. */
-export const requestsDefault = 64
+const requestsDefault = 64
 /** And whatever it names: each costs us a promise and a signal. */
 const requestsMost = 1024
 

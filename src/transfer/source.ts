@@ -45,7 +45,7 @@ export interface WatchedFile {
 export interface Source {
   readonly id: SourceId
   readonly kind: 'peer' | 'web-seed'
-  /** Requests it takes at a time, as it said itself; requestsDefault of scoreboard.ts when it did not. */
+  /** Requests it takes at a time, as it said itself. 64 when it did not. */
   readonly requestsMax?: number
   /**
    * Aborted, with the reason, when the source is gone. One that comes back is a new Source with the
