@@ -13,7 +13,7 @@ export const headerBytes = 12
 /** One chunk: the largest answer that comes in one frame. Equals chunkBytesMax of dag/. */
 export const dataBytesMax = MiB
 /** A have frame with 131 000 ranges; no other control message comes near. */
-export const controlBytesMax = MiB
+const controlBytesMax = MiB
 
 /** What we send at once: larger sends would let a chunk hold up DHT queries on the same connection. */
 export const pieceBytes = 256 * KiB
@@ -36,7 +36,7 @@ export const frameTypes = {
 export type FrameType = (typeof frameTypes)[keyof typeof frameTypes]
 
 /** Types from here on may be unknown to the receiver, who then skips the frame. */
-export const optionalTypeMin = 0x80
+const optionalTypeMin = 0x80
 
 /** Data: the answer goes on in another frame. */
 export const flagMore = 0x01

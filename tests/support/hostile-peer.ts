@@ -16,6 +16,8 @@ export class RawChannel {
   readonly frames: RawFrame[] = []
   readonly closed: Promise<void>
   onFrame: (frame: RawFrame) => void = () => undefined
+  /** Off where the memory of the other side is measured. */
+  keepsFrames = true
 
   constructor(stream: Stream) {
     this.stream = stream
@@ -23,7 +25,7 @@ export class RawChannel {
       place: header => new Uint8Array(header.length),
       frame: (header, payload = new Uint8Array(0)) => {
         const frame = { ...header, payload }
-        this.frames.push(frame)
+        if (this.keepsFrames) this.frames.push(frame)
         this.onFrame(frame)
       },
       failed: () => undefined,

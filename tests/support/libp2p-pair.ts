@@ -9,6 +9,7 @@ import { tcp } from '@libp2p/tcp'
 import { createLibp2p } from 'libp2p'
 import { systemClock } from '../../src/core/clock.ts'
 import { silentLog } from '../../src/core/log.ts'
+import { hostLimits } from '../../src/net/host.ts'
 import { openNoiseCrypto } from '../../src/net/noise-crypto.ts'
 import { openSwarm, type PeerHint, type Swarm, type SwarmDeps } from '../../src/net/swarm.ts'
 import type { BlockReader } from '../../src/store/store.ts'
@@ -20,7 +21,13 @@ export async function openLibp2p(listen = ['/ip4/127.0.0.1/tcp/0']): Promise<Lib
     addresses: { listen },
     transports: [tcp()],
     connectionEncrypters: [noise({ crypto: openNoiseCrypto() })],
-    streamMuxers: [yamux({ maxInboundStreams: 64, streamOptions: { inactivityTimeout: 120_000 } })],
+    streamMuxers: [
+      yamux({
+        maxInboundStreams: hostLimits.streamsInMax,
+        maxOutboundStreams: hostLimits.streamsOutMax,
+        streamOptions: { maxReadBufferLength: hostLimits.streamBufferBytesMax },
+      }),
+    ],
     services: { identify: identify() },
     // Everybody comes from one address here.
     connectionManager: { inboundConnectionThreshold: 1000, maxIncomingPendingConnections: 1000 },

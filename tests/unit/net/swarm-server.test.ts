@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { rawCid } from '../../../src/core/cid.ts'
 import { LimitError, ProtocolError, UnavailableError } from '../../../src/core/errors.ts'
@@ -5,14 +6,18 @@ import { silentLog } from '../../../src/core/log.ts'
 import { KiB, MiB, second } from '../../../src/core/units.ts'
 import { keyOf } from '../../../src/net/have-feed.ts'
 import { requestsInFlightMax, watchesMax } from '../../../src/net/served-peer.ts'
-import type { Serving, ServingPort } from '../../../src/net/swarm-channel.ts'
+import { helloTimeoutMs, type Serving, type ServingPort } from '../../../src/net/swarm-channel.ts'
+import { peersMaxDefault } from '../../../src/net/swarm.ts'
 import {
+  chunkBytesTotalMax,
+  documentBytesTotalMax,
   haveIntervalMs,
   openSwarmServer,
   stallMs,
   type SwarmServer,
+  watchesTotalMax,
 } from '../../../src/net/swarm-server.ts'
-import { type FrameType, frameTypes, pieceBytes } from '../../../src/wire/frames.ts'
+import { type FrameType, frameTypes, moreBytesMin, pieceBytes } from '../../../src/wire/frames.ts'
 import {
   decodeHave,
   decodeReason,
@@ -22,6 +27,7 @@ import {
   encodeWatch,
   type PeerRecord,
   refusalCodes,
+  requestsInFlightCeiling,
 } from '../../../src/wire/messages.ts'
 import { FakeClock, settle } from '../../support/fake-clock.ts'
 import { FakeTransport } from '../../support/fake-transport.ts'
@@ -300,4 +306,23 @@ test('stops listening to the store when disposed', async () => {
   reader.lose(small, 1)
   await clock.advance(second)
   expect(client.transport.ofType(frameTypes.have)).toHaveLength(1)
+})
+
+test('the limits of the spec are those of the code', () => {
+  const spec = readFileSync(new URL('../../../docs/spec/wire.md', import.meta.url), 'utf8')
+  const count = (value: number): string => value.toLocaleString('en-US')
+  const rows = [
+    `| time until hello | ${helloTimeoutMs / second} s |`,
+    `| requests in flight | ${requestsInFlightMax},`,
+    `| watches of one peer | ${count(watchesMax)},`,
+    `| watches of all peers | ${count(watchesTotalMax)} |`,
+    `| chunks in memory for serving, all peers | ${chunkBytesTotalMax / MiB} MiB |`,
+    `| manifests and tables in memory for serving | ${documentBytesTotalMax / MiB} MiB |`,
+    `| no progress in reading what was asked for | ${stallMs / second} s |`,
+    `| peers | ${peersMaxDefault} |`,
+    `at a time, 1 to ${count(requestsInFlightCeiling)} |`,
+    `at least ${count(moreBytesMin)} bytes`,
+    `cut at ${pieceBytes / KiB} KiB`,
+  ]
+  for (const row of rows) expect(spec).toContain(row)
 })
