@@ -79,7 +79,13 @@ async function fillIndex(home: string): Promise<void> {
     folder: join(home, 'elsewhere'),
     pinned: true,
     seeding: true,
-    files: added.map(({ place }, n) => ({ path: `${n}.safetensors`, place })),
+    files: added.map(({ place, table, sha256: digest, root: fileRoot }, n) => ({
+      path: `${n}.safetensors`,
+      place,
+      size: table.size,
+      sha256: digest,
+      root: fileRoot,
+    })),
   })
 }
 
