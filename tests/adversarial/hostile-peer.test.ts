@@ -27,7 +27,7 @@ import {
   goodbyeCodes,
   refusalCodes,
 } from '../../src/wire/messages.ts'
-import { fuzzMs } from '../support/fuzz.ts'
+import { fuzzMs, fuzzTimeoutMs } from '../support/fuzz.ts'
 import {
   helloFrame,
   openHostilePeer,
@@ -483,7 +483,7 @@ test('a peer exchange full of nonsense gives no hints, and too many are cut', as
   source.ban(new ProtocolError('done'))
 })
 
-test('whatever bytes a peer sends, the node lives on', async () => {
+test('whatever bytes a peer sends, the node lives on', { timeout: fuzzTimeoutMs(3) }, async () => {
   const frames = fc.array(
     fc.record({
       type: fc.constantFrom(...Object.values(frameTypes), 0x80),

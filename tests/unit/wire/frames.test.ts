@@ -32,7 +32,7 @@ import {
   encodeUnwatch,
   encodeWatch,
 } from '../../../src/wire/messages.ts'
-import { fuzzMs } from '../../support/fuzz.ts'
+import { fuzzMs, fuzzTimeoutMs } from '../../support/fuzz.ts'
 
 interface Vectors {
   readonly valid: { name: string; hex: string; header: FrameHeader; decoded: unknown }[]
@@ -260,7 +260,7 @@ test('hands over nothing more once it was stopped, even from within a frame', ()
   expect(frames).toBe(1)
 })
 
-test('throws nothing but ProtocolError, whatever bytes come', () => {
+test('throws nothing but ProtocolError, whatever bytes come', { timeout: fuzzTimeoutMs(4) }, () => {
   const frameLike = fc
     .record({
       type: fc.constantFrom(...decoders.keys()),
@@ -285,29 +285,33 @@ test('throws nothing but ProtocolError, whatever bytes come', () => {
   )
 })
 
-test('decodes each message only from its one encoding, whatever bytes come', () => {
-  const mutated = fc.constantFrom(...vectors.valid).chain(({ hex, header }) => {
-    const payload = Buffer.from(hex, 'hex').subarray(headerBytes)
-    return fc
-      .array(fc.tuple(fc.nat({ max: Math.max(0, payload.length - 1) }), fc.nat({ max: 255 })), {
-        maxLength: 4,
-      })
-      .map(changes => {
-        const bytes = new Uint8Array(payload)
-        for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value
-        return { type: header.type, bytes }
-      })
-  })
-  fc.assert(
-    fc.property(mutated, ({ type, bytes }) => {
-      const decoded = orProtocolError(() => decoders.get(type)?.(bytes))
-      if (decoded === undefined || isOfLaterRevision(decoded)) return
-      const encoded = encoders.get(type)?.(decoded as never) ?? new Uint8Array(0)
-      expect(Buffer.compare(encoded, bytes)).toBe(0)
-    }),
-    { plugins: [fc.interruptAfterTimeLimit(fuzzMs(4))], numRuns: 1e6 },
-  )
-})
+test(
+  'decodes each message only from its one encoding, whatever bytes come',
+  { timeout: fuzzTimeoutMs(4) },
+  () => {
+    const mutated = fc.constantFrom(...vectors.valid).chain(({ hex, header }) => {
+      const payload = Buffer.from(hex, 'hex').subarray(headerBytes)
+      return fc
+        .array(fc.tuple(fc.nat({ max: Math.max(0, payload.length - 1) }), fc.nat({ max: 255 })), {
+          maxLength: 4,
+        })
+        .map(changes => {
+          const bytes = new Uint8Array(payload)
+          for (const [at, value] of changes) if (at < bytes.length) bytes[at] = value
+          return { type: header.type, bytes }
+        })
+    })
+    fc.assert(
+      fc.property(mutated, ({ type, bytes }) => {
+        const decoded = orProtocolError(() => decoders.get(type)?.(bytes))
+        if (decoded === undefined || isOfLaterRevision(decoded)) return
+        const encoded = encoders.get(type)?.(decoded as never) ?? new Uint8Array(0)
+        expect(Buffer.compare(encoded, bytes)).toBe(0)
+      }),
+      { plugins: [fc.interruptAfterTimeLimit(fuzzMs(4))], numRuns: 1e6 },
+    )
+  },
+)
 
 /** Its rest is not known to this revision, and lost. */
 function isOfLaterRevision(decoded: unknown): boolean {
