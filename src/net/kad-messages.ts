@@ -31,11 +31,6 @@ export interface KadMessage {
   readonly providers: readonly KadPeer[]
 }
 
-export interface KadRecord {
-  readonly key: Uint8Array
-  readonly value: Uint8Array
-}
-
 /** 100 providers and 20 closer peers with 16 addresses each of 60 bytes are 115 KiB. */
 export const kadMessageBytesMax = 512 * KiB
 /** More of either in one answer than any implementation sends: the rest is dropped. */
@@ -80,22 +75,6 @@ export function decodeKadMessage(bytes: Uint8Array): KadMessage {
   if (key.length > kadKeyBytesMax) throw new ProtocolError('a DHT key is too long')
   if (!isMessageType(type)) throw new ProtocolError(`unknown DHT message type ${type}`)
   return { type, key, ...(record !== undefined && { record }), closer, providers }
-}
-
-/** The key and value of a stored record; the other fields are hints of the sender we do not use. */
-export function decodeKadRecord(bytes: Uint8Array): KadRecord {
-  let key: Uint8Array = new Uint8Array()
-  let value: Uint8Array = new Uint8Array()
-  for (const entry of fields(bytes)) {
-    if (entry.number === 1 && typeof entry.value !== 'number') key = entry.value
-    if (entry.number === 2 && typeof entry.value !== 'number') value = entry.value
-  }
-  return { key, value }
-}
-
-export function encodeKadRecord(record: KadRecord & { readonly received?: string }): Uint8Array {
-  const received = record.received === undefined ? [] : field(5, Buffer.from(record.received))
-  return Buffer.concat([...field(1, record.key), ...field(2, record.value), ...received])
 }
 
 /** The addresses of one record, packed for storage: each with its length before it. */
