@@ -16,7 +16,7 @@ import { kadDHT } from '@libp2p/kad-dht'
 import { type Ping, ping } from '@libp2p/ping'
 import { tcp } from '@libp2p/tcp'
 import { webSockets } from '@libp2p/websockets'
-import { CODE_P2P, type Multiaddr } from '@multiformats/multiaddr'
+import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { Datastore } from 'interface-datastore'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
 import type { Clock } from '../core/clock.ts'
@@ -105,7 +105,7 @@ const closePolitelyMs = 1500
 const closeForciblyMs = second
 
 /** Stands for an address at some relay, to be found. */
-const relayedAddress = '/p2p-circuit'
+const relayedAddress = multiaddr('/p2p-circuit')
 
 /** What only exists once libp2p has built its parts. */
 interface Parts {
@@ -164,12 +164,10 @@ function partsOf(
   | 'peerDiscovery'
   | 'transports'
 > {
-  // Whoever cannot be reached asks a relay that it meets for an address.
-  const listen = reach() === 'nat' ? [...options.listen, relayedAddress] : [...options.listen]
   return {
     nodeInfo: { userAgent: options.agent },
     addresses: {
-      listen,
+      listen: [...options.listen],
       announce: [...options.announce],
       announceFilter: addresses => filterFor(reach(), addresses),
     },
@@ -214,6 +212,7 @@ class OpenHost implements Host {
   readonly table: KadTable
   readonly lan: Lan
   readonly #host: HostParts
+  #isRelayWanted = false
 
   constructor(host: HostParts) {
     this.#host = host
@@ -256,7 +255,7 @@ class OpenHost implements Host {
     }
     trustInterfaces(this.#host.parts.components)
     lan.start(libp2p)
-    await this.#setMode()
+    await this.#adapt()
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -281,17 +280,23 @@ class OpenHost implements Host {
   }
 
   readonly #onReach = (): void => {
-    this.#setMode().catch((error: unknown) => {
-      this.#host.log.warn('switching the DHT mode failed', { error: messageOf(error) })
+    this.#adapt().catch((error: unknown) => {
+      this.#host.log.warn('adapting to the network failed', { error: messageOf(error) })
     })
   }
 
-  /** Whoever can be reached by those it knows answers them. */
-  async #setMode(): Promise<void> {
-    const mode = this.reach() === 'nat' ? 'client' : 'server'
-    if (this.kad.getMode() === mode || this.libp2p.status !== 'started') return
-    await this.kad.setMode(mode)
-    this.#host.log.info('DHT mode changed', { mode, reach: this.reach() })
+  /** Whoever can be reached answers the DHT; whoever cannot asks a relay that it meets for an address. */
+  async #adapt(): Promise<void> {
+    if (this.libp2p.status !== 'started') return
+    const reach = this.reach()
+    const mode = reach === 'nat' ? 'client' : 'server'
+    if (this.kad.getMode() !== mode) {
+      await this.kad.setMode(mode)
+      this.#host.log.info('DHT mode changed', { mode, reach })
+    }
+    if (reach !== 'nat' || this.#isRelayWanted) return
+    this.#isRelayWanted = true
+    await this.#host.parts.components.transportManager.listen([relayedAddress])
   }
 }
 
@@ -310,7 +315,7 @@ function ownAddresses(components: Components): Multiaddr[] {
   return components.addressManager
     .getAddressesWithMetadata()
     .filter(({ verified }) => verified)
-    .map(({ multiaddr }) => multiaddr)
+    .map(own => own.multiaddr)
 }
 
 /**
@@ -318,9 +323,10 @@ function ownAddresses(components: Components): Multiaddr[] {
  * it, and the first node of a network has none; AutoNAT takes back what eight peers could not reach.
  */
 function trustInterfaces({ addressManager }: Components): void {
-  for (const { multiaddr, type, verified } of addressManager.getAddressesWithMetadata()) {
-    if (type !== 'transport' || verified || !isPublic(multiaddr)) continue
-    addressManager.confirmObservedAddr(multiaddr, { type, ttl: interfaceTrustMs })
+  for (const own of addressManager.getAddressesWithMetadata()) {
+    const { type, verified } = own
+    if (type !== 'transport' || verified || !isPublic(own.multiaddr)) continue
+    addressManager.confirmObservedAddr(own.multiaddr, { type, ttl: interfaceTrustMs })
   }
 }
 

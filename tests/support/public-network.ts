@@ -1,17 +1,20 @@
 /**
- * Run inside a network namespace whose loopback has public addresses: a first node, one that joins it,
- * and one at home behind them. Prints what each knows as one JSON object.
+ * Run inside a network namespace whose loopback has public addresses: a first node that also
+ * relays, one that joins it, and one at home that nobody outside can dial. Prints what each knows as one JSON object.
  */
 
 import { multiaddr } from '@multiformats/multiaddr'
-import { systemClock } from '../../src/core/clock.ts'
 import { aKey, openTestHost, openTestNet, until } from './dht-cluster.ts'
 
 const first = '8.8.8.8'
 const second = '9.9.9.9'
 const home = '10.1.2.3'
 
-await using a = await openTestNet({ listen: ['/ip4/0.0.0.0/tcp/4011'], keys: [aKey('a')] })
+await using a = await openTestNet({
+  listen: ['/ip4/0.0.0.0/tcp/4011'],
+  keys: [aKey('a')],
+  relay: true,
+})
 const bootstrap = [`/ip4/${first}/tcp/4011/p2p/${a.net.peerId}`]
 await using b = await openTestNet({
   listen: [`/ip4/${second}/tcp/4012`, `/ip4/${home}/tcp/4012`],
@@ -23,8 +26,7 @@ await until(() => a.net.announcing().due === 0 && b.net.announcing().due === 0)
 await using c = await openTestHost({ listen: [`/ip4/${home}/tcp/4013`], bootstrap })
 const { libp2p } = c.host
 await libp2p.dial(multiaddr(bootstrap[0]))
-await until(() => c.host.table.size >= 1)
-await systemClock.sleep(500)
+await until(() => c.host.table.size >= 1 && c.host.addresses().length > 0)
 
 const found: Record<string, readonly string[]> = {}
 for (const name of ['a', 'b']) {
