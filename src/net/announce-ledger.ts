@@ -37,8 +37,11 @@ export interface AnnounceLedger {
   failed(key: Uint8Array, holders: number): void
   /** The network grew to this many servers: keys that far fewer hold are due. Returns how many. */
   grown(servers: number): number
-  /** What is told with each record changed (our addresses): every key is due when it did. */
-  describe(self: string): boolean
+  /**
+   * Our addresses, as each record tells them. With a new one every key is due; one that is gone waits
+   * for the next round, since the others still lead here. Returns whether there was a new one.
+   */
+  describe(addresses: readonly string[]): boolean
   status(): AnnounceStatus
 }
 
@@ -95,9 +98,10 @@ export function openAnnounceLedger(deps: {
       statements.failed.run(holders, clock.now() + waitMs, key)
     },
     grown: servers => Number(statements.grown.run(clock.now(), servers, servers).changes),
-    describe(self) {
-      if (statements.self.get()?.['value'] === self) return false
-      statements.setSelf.run(self)
+    describe(addresses) {
+      const told = String(statements.self.get()?.['value'] ?? '').split(' ')
+      if (addresses.every(address => told.includes(address))) return false
+      statements.setSelf.run(addresses.join(' '))
       statements.allDue.run(clock.now())
       return true
     },

@@ -112,8 +112,8 @@ class OpenProviding implements Providing {
       if (this.#isChanged) this.#sync()
       this.#isGrown = false
       const servers = dht.size()
-      const addresses = [...this.#deps.addresses()].sort()
-      if (addresses.length > 0 && ledger.describe(addresses.join(' '))) {
+      const addresses = this.#deps.addresses()
+      if (ledger.describe(addresses)) {
         log.info('announcing under new addresses', { addresses })
       }
       ledger.grown(servers)

@@ -113,14 +113,26 @@ test('other addresses make every key due, the same ones none', () => {
   const { db, clock, ledger } = open()
   const keys = keysOf(3)
   ledger.sync(keys)
-  expect(ledger.describe('/ip4/192.0.2.1/tcp/1')).toBe(true)
+  expect(ledger.describe(['/ip4/192.0.2.1/tcp/1'])).toBe(true)
   for (const key of keys) ledger.announced(key, 20)
-  expect(ledger.describe('/ip4/192.0.2.1/tcp/1')).toBe(false)
+  expect(ledger.describe(['/ip4/192.0.2.1/tcp/1'])).toBe(false)
   const restarted = openAnnounceLedger({ db, clock })
-  expect(restarted.describe('/ip4/192.0.2.1/tcp/1')).toBe(false)
+  expect(restarted.describe(['/ip4/192.0.2.1/tcp/1'])).toBe(false)
   expect(restarted.due(all)).toEqual([])
-  expect(restarted.describe('/ip4/192.0.2.1/tcp/2')).toBe(true)
+  expect(restarted.describe(['/ip4/192.0.2.1/tcp/2'])).toBe(true)
   expect(restarted.due(all)).toHaveLength(3)
+})
+
+test('an address that is gone, or comes and goes, makes nothing due', () => {
+  const { ledger } = open()
+  const [key] = keysOf(1) as [Uint8Array]
+  ledger.sync([key])
+  expect(ledger.describe(['/ip4/192.0.2.1/tcp/1', '/ip4/192.0.2.2/tcp/1'])).toBe(true)
+  ledger.announced(key, 20)
+  expect(ledger.describe(['/ip4/192.0.2.2/tcp/1'])).toBe(false)
+  expect(ledger.describe([])).toBe(false)
+  expect(ledger.describe(['/ip4/192.0.2.2/tcp/1', '/ip4/192.0.2.1/tcp/1'])).toBe(false)
+  expect(ledger.due(all)).toEqual([])
 })
 
 test('a clock that was once wrong does not silence a key', () => {
