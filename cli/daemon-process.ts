@@ -15,17 +15,13 @@ import {
   UnavailableError,
 } from '../src/core/errors.ts'
 import { MiB, second } from '../src/core/units.ts'
+import { startFlags } from '../src/core/v8-flags.ts'
 
 /** Beside us: daemon/main.ts from the source, dist/daemon/main.js when built. */
 const daemonMain = fileURLToPath(
   new URL(`../daemon/main${extname(import.meta.url)}`, import.meta.url),
 )
 
-/**
- * V8's defaults collect the whole heap each time 64 MiB of buffers have passed through: half the time
- * of a transfer (docs/benchmarks.md). These must stand at the process's start to have effect.
- */
-const v8Flags = ['--external-memory-accounted-in-global-limit', '--initial-old-space-size=256']
 /** The Node whose V8 is known to have them; others are asked. */
 const nodeMajorKnown = '24.'
 
@@ -156,8 +152,8 @@ function startError(exit: number, tail: readonly string[], paths: HomePaths): Co
 
 /** The flags this Node's V8 has: unknown ones would keep the daemon from starting. */
 async function acceptedFlags(): Promise<readonly string[]> {
-  if (process.versions.node.startsWith(nodeMajorKnown)) return v8Flags
+  if (process.versions.node.startsWith(nodeMajorKnown)) return startFlags
   const run = promisify(execFile)
   const { stdout } = await run(process.execPath, ['--v8-options'], { maxBuffer: 4 * MiB })
-  return v8Flags.filter(flag => stdout.includes(`${flag.split('=')[0]} (`))
+  return startFlags.filter(flag => stdout.includes(`${flag.split('=')[0]} (`))
 }

@@ -4,5 +4,5 @@ import { tuneForBulkBytes } from '../src/core/v8-flags.ts'
 import { openNode } from '../src/node.ts'
 import { runDaemon } from './run.ts'
 
-tuneForBulkBytes()
+tuneForBulkBytes(process.execArgv)
 await runDaemon(openNode)

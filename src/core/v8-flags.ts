@@ -1,29 +1,34 @@
 /**
  * V8 settings for a process that moves bulk bytes through ArrayBuffers. With V8's defaults a libp2p
- * stream spends half its time in full garbage collections that external memory triggers: 61 per GiB
- * fall to 1 with these (docs/benchmarks.md). Must run before the heap has grown: first thing in main.
+ * stream spends half its time in full garbage collections that external memory triggers, 61 per GiB
+ * (docs/benchmarks.md). They are internals of one V8 version: one that is gone costs speed, never
+ * correctness.
  */
 
 import { setFlagsFromString } from 'node:v8'
 
-/**
- * Let ArrayBuffer memory count towards the heap limit instead of forcing a collection each 64 MiB,
- * and let the old generation grow tenfold before the next one. The start-up variant
- * (--initial-old-space-size) does nothing when set at run time.
- */
-export const bulkFlags = [
-  '--external-memory-accounted-in-global-limit',
-  '--heap-growing-percent=1000',
-] as const
+/** Lets ArrayBuffer memory count towards the heap limit instead of forcing a collection each 64 MiB. */
+const countExternal = '--external-memory-accounted-in-global-limit'
 
 /**
- * Sets the flags and returns those V8 took. They are internals of one V8 version: one that is gone
- * costs speed, never correctness, so a refusal is reported and not thrown.
+ * For the command line of a new process. An old space of 32 MiB at the start saves as much CPU as one
+ * of 256 MiB, with which the garbage of a pull was seen to grow to 1 GiB.
+ */
+export const startFlags = [countExternal, '--initial-old-space-size=32'] as const
+
+/** For a process that runs already, where an initial size has no effect any more. */
+export const runtimeFlags = [countExternal, '--heap-growing-percent=1000'] as const
+
+/**
+ * Sets what the command line (process.execArgv) did not, before the heap has grown: first thing in main.
+ * Returns the flags that V8 took.
  */
 export function tuneForBulkBytes(
+  execArgv: readonly string[],
   setFlag: (flag: string) => void = setFlagsFromString,
 ): readonly string[] {
-  return bulkFlags.filter(flag => {
+  if (execArgv.includes(countExternal)) return []
+  return runtimeFlags.filter(flag => {
     try {
       setFlag(flag)
       return true

@@ -180,6 +180,8 @@ function downloadOptions(
   patienceMs: number,
 ): DownloadOptions {
   const meter = openMeter(deps.clock, options.onEvent)
+  const nothing = { filesDone: 0, filesTotal: 0, bytesDone: 0, bytesTotal: 0, peers: 0 }
+  meter.report({ phase: 'finding', ...nothing })
   return {
     signal: options.signal,
     peers,

@@ -19,7 +19,7 @@ import { Bitfield } from '../../src/core/bitfield.ts'
 import { sha256 } from '../../src/core/digest.ts'
 import { NotFoundError } from '../../src/core/errors.ts'
 import { GiB, KiB, MiB, second } from '../../src/core/units.ts'
-import { tuneForBulkBytes } from '../../src/core/v8-flags.ts'
+import { startFlags, tuneForBulkBytes } from '../../src/core/v8-flags.ts'
 import { ChunkTable } from '../../src/dag/chunk-table.ts'
 import { rootOf } from '../../src/dag/unixfs.ts'
 import { verifyDigest } from '../../src/dag/verify.ts'
@@ -36,8 +36,7 @@ const { values } = parseArgs({
     seed: { type: 'string' },
   },
 })
-const argvFlags = ['--external-memory-accounted-in-global-limit', '--initial-old-space-size=256']
-if (values.flags === 'runtime') tuneForBulkBytes()
+if (values.flags === 'runtime') tuneForBulkBytes([])
 
 interface Ready {
   readonly address: string
@@ -92,7 +91,7 @@ async function leech(): Promise<void> {
   const size = Number(values.mib) * MiB
   await makeFile(path, size)
   const seeder = fork(import.meta.filename, ['--seed', path, '--flags', values.flags], {
-    execArgv: values.flags === 'argv' ? argvFlags : [],
+    execArgv: values.flags === 'argv' ? [...startFlags] : [],
   })
   try {
     const [ready] = (await once(seeder, 'message')) as [Ready]
