@@ -12,7 +12,7 @@ export type Line = Readonly<Record<string, unknown>> & { readonly type: string }
 export interface Outcome {
   readonly code: number
   readonly lines: readonly Line[]
-  /** The last line of --json output: the result, or the error. */
+  /** The last line of --json output: the result, or the error; of type `nothing` when there was none. */
   readonly last: Line
   readonly stderr: string
 }
@@ -39,6 +39,8 @@ export interface Machine extends AsyncDisposable {
 export interface World {
   readonly command: string
   readonly folder: string
+  /** Sees every line that any command prints, as the tests of the contract do. */
+  readonly onLine?: (line: Line) => void
 }
 
 const environment = {
@@ -70,7 +72,7 @@ export async function startMachine(
   const readyAfterMs = performance.now() - startedMs
   if (ready === undefined) throw new Error(`the daemon of ${name} did not start:\n${stderr}`)
 
-  const watch: Machine['watch'] = (watched, onLine) => runCommand(world, home, watched, onLine)
+  const watch: Machine['watch'] = (watched, onLine) => runCw(world, home, watched, onLine)
   const status = await watch(['status'], () => undefined)
   const { pid } = statusSchema.parse(status.last)
   const end = async (signal: NodeJS.Signals): Promise<void> => {
@@ -101,11 +103,12 @@ async function readyLine(output: NodeJS.ReadableStream): Promise<Line | undefine
   return undefined
 }
 
-async function runCommand(
+/** Runs `cw ARGS --json` on a home, whether a daemon runs there or not. */
+export async function runCw(
   world: World,
   home: string,
   args: readonly string[],
-  onLine: (line: Line) => void,
+  onLine: (line: Line) => void = () => undefined,
 ): Promise<Outcome> {
   const child = spawn(world.command, ['--home', home, '--json', ...args], {
     env: environment,
@@ -119,11 +122,11 @@ async function runCommand(
   for await (const text of createInterface({ input: child.stdout })) {
     const line = JSON.parse(text) as Line
     lines.push(line)
+    world.onLine?.(line)
     onLine(line)
   }
   const [code] = (await closed) as [number | null]
-  const last = lines.at(-1)
-  if (last === undefined) throw new Error(`cw ${args.join(' ')} said nothing:\n${stderr}`)
+  const last = lines.at(-1) ?? { type: 'nothing' }
   return { code: code ?? 1, lines, last, stderr }
 }
 

@@ -1,0 +1,75 @@
+/** What each line of `--json` output must look like: the contract's schemas, and those of lines that only the CLI makes. */
+
+import { z } from 'zod'
+import {
+  configEntrySchema,
+  connectedSchema,
+  errorBodySchema,
+  fileSchema,
+  linkSchema,
+  modelSchema,
+  noticeSchema,
+  operationSummarySchema,
+  peerSchema,
+  progressSchema,
+  providerSchema,
+  pulledSchema,
+  removedSchema,
+  seededSchema,
+  statusSchema,
+  verifiedSchema,
+} from '../../src/api/contract.ts'
+import type { Line } from './machine.ts'
+
+const count = z.number().int().nonnegative()
+const hex = z.string().regex(/^[0-9a-f]{64}$/)
+const manifest = z.string().startsWith('bafyrei')
+const root = z.string().startsWith('baf')
+
+const operationSchema = z.strictObject({
+  type: z.literal('operation'),
+  id: z.uuid(),
+  attached: z.boolean(),
+})
+/** Of `id`: no place and no state, because nothing is held. */
+const hashedSchema = z.strictObject({
+  type: z.literal('file'),
+  path: z.string(),
+  size: count,
+  sha256: hex,
+  root,
+  chunks: count,
+})
+
+const schemas: Readonly<Record<string, z.ZodType>> = {
+  config: configEntrySchema,
+  connected: connectedSchema,
+  detached: z.strictObject({ type: z.literal('detached'), id: z.uuid() }),
+  done: z.strictObject({ type: z.literal('done'), providers: count, milliseconds: count }),
+  error: errorBodySchema,
+  file: z.union([fileSchema.extend({ sha256: hex, root }), hashedSchema]),
+  link: linkSchema,
+  manifest: z.strictObject({ type: z.literal('manifest'), manifest, files: count, bytes: count }),
+  model: modelSchema.extend({ manifest }),
+  notice: noticeSchema,
+  operation: z.union([operationSummarySchema, operationSchema]),
+  peer: peerSchema,
+  progress: progressSchema,
+  provider: providerSchema,
+  pulled: pulledSchema.extend({ manifest }),
+  removed: removedSchema,
+  seeded: seededSchema.extend({ manifest }),
+  setting: configEntrySchema,
+  status: statusSchema,
+  stopped: z.strictObject({ type: z.literal('stopped'), pid: count.nullable() }),
+  verified: verifiedSchema,
+}
+
+/** Throws when the line is none of the contract's. */
+export function checkLine(line: Line): void {
+  const schema = schemas[line.type]
+  if (schema === undefined) throw new Error(`a line of unknown type: ${JSON.stringify(line)}`)
+  const { error } = schema.safeParse(line)
+  if (error === undefined) return
+  throw new Error(`not as the contract says: ${JSON.stringify(line)}\n${z.prettifyError(error)}`)
+}
