@@ -138,7 +138,8 @@ class Asking<T> {
 
   #notFound(): NotFoundError {
     const count = this.#sources.size
-    const asked = count === 0 ? 'no source was found' : `${count} sources do not have it`
+    const few = count === 0 ? 'no source was found' : 'the one source found does not have it'
+    const asked = count > 1 ? `none of the ${count} sources found has it` : few
     return new NotFoundError(`${this.#question.what}: ${asked}`, {
       hint: 'check the reference, or name a peer that has it with --peer',
     })
