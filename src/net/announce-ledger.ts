@@ -72,7 +72,8 @@ export function openAnnounceLedger(deps: {
         db.exec('COMMIT')
         return { added, dropped: gone.size }
       } catch (error) {
-        db.exec('ROLLBACK')
+        // A full disk has rolled back already.
+        if (db.isTransaction) db.exec('ROLLBACK')
         throw error
       }
     },

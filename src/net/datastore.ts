@@ -8,6 +8,8 @@ import { BaseDatastore } from 'datastore-core'
 import { Key } from 'interface-datastore'
 import type { Batch, KeyQuery, Pair, Query } from 'interface-datastore'
 import { NotFoundError } from '@libp2p/interface'
+import { messageOf } from '../core/errors.ts'
+import type { Logger } from '../core/log.ts'
 
 /** Sorts after every character a key can hold. */
 const afterAll = '\u{10FFFF}'
@@ -19,21 +21,30 @@ interface Row {
   readonly value: Uint8Array
 }
 
-export function openDatastore(db: DatabaseSync): SqliteDatastore {
-  return new SqliteDatastore(db)
+/** SQLITE_READONLY, SQLITE_IOERR and SQLITE_FULL: the disk's fault, and not the caller's. */
+const diskCodes: ReadonlySet<number> = new Set([8, 10, 13])
+
+export function openDatastore(db: DatabaseSync, log: Logger): SqliteDatastore {
+  return new SqliteDatastore(db, log)
 }
 
 /**
  * A class because datastore-core implements filters, orders and limits on top of the methods below
  * for whoever extends it. A missing key must be libp2p's own NotFoundError: it tests for that name.
+ *
+ * What cannot be written because the disk is full is forgotten, not thrown: libp2p would end every new
+ * stream by it, and a node with a full disk has all it needs to go on serving.
  */
 class SqliteDatastore extends BaseDatastore {
   readonly #db: DatabaseSync
+  readonly #log: Logger
   readonly #statements
+  #isFailing = false
 
-  constructor(db: DatabaseSync) {
+  constructor(db: DatabaseSync, log: Logger) {
     super()
     this.#db = db
+    this.#log = log
     this.#statements = {
       get: db.prepare('SELECT value FROM datastore WHERE key = ?'),
       put: db.prepare('INSERT OR REPLACE INTO datastore (key, value) VALUES (?, ?)'),
@@ -46,7 +57,7 @@ class SqliteDatastore extends BaseDatastore {
   }
 
   override put(key: Key, value: Uint8Array): Key {
-    this.#statements.put.run(key.toString(), value)
+    this.#write(() => this.#statements.put.run(key.toString(), value))
     return key
   }
 
@@ -61,15 +72,16 @@ class SqliteDatastore extends BaseDatastore {
   }
 
   override delete(key: Key): void {
-    this.#statements.remove.run(key.toString())
+    this.#write(() => this.#statements.remove.run(key.toString()))
   }
 
   override batch(): Batch {
+    const { put, remove } = this.#statements
     const changes: (() => void)[] = []
     return {
-      put: (key, value) => void changes.push(() => this.put(key, value)),
-      delete: key => void changes.push(() => this.delete(key)),
-      commit: () => this.#commit(changes.splice(0)),
+      put: (key, value) => void changes.push(() => put.run(key.toString(), value)),
+      delete: key => void changes.push(() => remove.run(key.toString())),
+      commit: () => this.#write(() => this.#commit(changes.splice(0))),
     }
   }
 
@@ -91,8 +103,24 @@ class SqliteDatastore extends BaseDatastore {
       for (const change of changes) change()
       this.#db.exec('COMMIT')
     } catch (error) {
-      this.#db.exec('ROLLBACK')
+      // A full disk has rolled back already.
+      if (this.#db.isTransaction) this.#db.exec('ROLLBACK')
       throw error
+    }
+  }
+
+  #write(work: () => void): void {
+    try {
+      work()
+      this.#isFailing = false
+    } catch (error) {
+      if (!isDiskFault(error)) throw error
+      if (!this.#isFailing) {
+        this.#log.warn('what is learnt about peers cannot be written and will be forgotten', {
+          error: messageOf(error),
+        })
+      }
+      this.#isFailing = true
     }
   }
 
@@ -108,6 +136,11 @@ class SqliteDatastore extends BaseDatastore {
       after = last.key
     }
   }
+}
+
+function isDiskFault(error: unknown): boolean {
+  const { errcode } = error as { errcode?: number }
+  return errcode !== undefined && diskCodes.has(errcode & 0xff)
 }
 
 export type { SqliteDatastore }

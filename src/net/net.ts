@@ -101,7 +101,10 @@ export async function openNet(deps: NetDeps, options: NetOptions, paths: NetPath
   const ledger = openAnnounceLedger({ db, clock })
   const provides = (multihash: Uint8Array): boolean => ledger.has(multihash)
   const host = stack.use(
-    await openHost({ key, datastore: openDatastore(db), records, provides, clock, log }, options),
+    await openHost(
+      { key, datastore: openDatastore(db, log), records, provides, clock, log },
+      options,
+    ),
   )
   const { libp2p, kad, table } = host
   const dht = stack.use(openDht({ libp2p, kad, table, records, clock, log }))

@@ -101,7 +101,7 @@ export async function openTestHost(
     await openHost(
       {
         key: await loadIdentity(home.file('key')),
-        datastore: openDatastore(db),
+        datastore: openDatastore(db, silentLog),
         records,
         provides: key => provided.has(Buffer.from(key).toString('hex')),
         clock,

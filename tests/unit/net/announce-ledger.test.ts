@@ -164,3 +164,14 @@ test('syncs 30,000 keys in well under a second', () => {
   ledger.sync(keys)
   expect(performance.now() - startedMs).toBeLessThan(3000)
 })
+
+test('says that the disk is full when it is, and works again afterwards', () => {
+  const { db, ledger } = open()
+  const { page_count: pages } = db.prepare('PRAGMA page_count').get() as { page_count: number }
+  db.exec(`PRAGMA max_page_count = ${pages}`)
+  const keys = keysOf(1000)
+  expect(() => ledger.sync(keys)).toThrow(/full/)
+  expect(ledger.due(all)).toEqual([])
+  db.exec('PRAGMA max_page_count = 100000')
+  expect(ledger.sync(keys)).toEqual({ added: 1000, dropped: 0 })
+})

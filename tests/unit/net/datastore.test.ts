@@ -1,12 +1,20 @@
+import type { DatabaseSync } from 'node:sqlite'
 import { Key } from 'interface-datastore'
 import { expect, test } from 'vitest'
-import { silentLog } from '../../../src/core/log.ts'
+import { type Logger, silentLog } from '../../../src/core/log.ts'
 import { openDatastore, type SqliteDatastore } from '../../../src/net/datastore.ts'
 import { openNetworkDb } from '../../../src/net/network-db.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 
-function open(): SqliteDatastore {
-  return openDatastore(openNetworkDb({ log: silentLog, clock: new FakeClock() }, ':memory:').db)
+function open(log: Logger = silentLog): { store: SqliteDatastore; db: DatabaseSync } {
+  const { db } = openNetworkDb({ log, clock: new FakeClock() }, ':memory:')
+  return { store: openDatastore(db, log), db }
+}
+
+/** As a disk that takes no page more. */
+function fill(db: DatabaseSync): void {
+  const { page_count: pages } = db.prepare('PRAGMA page_count').get() as { page_count: number }
+  db.exec(`PRAGMA max_page_count = ${pages}`)
 }
 
 async function keysUnder(store: SqliteDatastore, prefix: string): Promise<string[]> {
@@ -18,7 +26,7 @@ async function keysUnder(store: SqliteDatastore, prefix: string): Promise<string
 const value = Uint8Array.of(1, 2, 3)
 
 test('gives back what was put, and libp2p\u2019s own error for what was not', async () => {
-  const store = open()
+  const { store } = open()
   store.put(new Key('/a/b'), value)
   expect(Buffer.from(store.get(new Key('/a/b')))).toEqual(Buffer.from(value))
   expect(store.has(new Key('/a/b'))).toBe(true)
@@ -31,7 +39,7 @@ test('gives back what was put, and libp2p\u2019s own error for what was not', as
 })
 
 test('a prefix takes its own keys in order and nothing beside', async () => {
-  const store = open()
+  const { store } = open()
   for (const key of ['/peers/b', '/peers/a', '/peersonal', '/dht/x', '/peers']) {
     store.put(new Key(key), value)
   }
@@ -41,7 +49,7 @@ test('a prefix takes its own keys in order and nothing beside', async () => {
 })
 
 test('a query longer than a page yields each key once, and may write meanwhile', async () => {
-  const store = open()
+  const { store } = open()
   for (let index = 0; index < 1000; index += 1) store.put(new Key(`/p/${index}`), value)
   const seen = new Set<string>()
   for await (const { key } of store.query({ prefix: '/p/' })) {
@@ -53,7 +61,7 @@ test('a query longer than a page yields each key once, and may write meanwhile',
 })
 
 test('filters, orders and limits as libp2p\u2019s peer store asks', async () => {
-  const store = open()
+  const { store } = open()
   for (const name of ['c', 'a', 'b']) store.put(new Key(`/p/${name}`), value)
   const found: string[] = []
   const query = {
@@ -67,7 +75,7 @@ test('filters, orders and limits as libp2p\u2019s peer store asks', async () => 
 })
 
 test('a batch is all or nothing', async () => {
-  const store = open()
+  const { store } = open()
   const batch = store.batch()
   batch.put(new Key('/a'), value)
   batch.put(new Key('/b'), undefined as unknown as Uint8Array)
@@ -78,4 +86,22 @@ test('a batch is all or nothing', async () => {
   good.delete(new Key('/none'))
   await good.commit()
   expect(store.has(new Key('/a'))).toBe(true)
+})
+
+test('a full disk makes it forget what is put, says so once, and it writes again afterwards', async () => {
+  const warnings: string[] = []
+  const { store, db } = open({ ...silentLog, warn: text => void warnings.push(text) })
+  store.put(new Key('/old'), value)
+  fill(db)
+  const large = new Uint8Array(100_000)
+  for (let index = 0; index < 3; index += 1) store.put(new Key(`/new/${index}`), large)
+  const batch = store.batch()
+  batch.put(new Key('/in/batch'), large)
+  await batch.commit()
+  expect(warnings).toHaveLength(1)
+  expect(await keysUnder(store, '')).toEqual(['/old'])
+
+  db.exec('PRAGMA max_page_count = 100000')
+  store.put(new Key('/new/0'), large)
+  expect(await keysUnder(store, '')).toEqual(['/new/0', '/old'])
 })
