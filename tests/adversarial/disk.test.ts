@@ -3,13 +3,14 @@
  * and nothing that was stored is lost. Needs root to mount, and strace to make calls fail.
  */
 
-import { execFileSync, spawnSync } from 'node:child_process'
+import { spawnSync } from 'node:child_process'
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { StorageError } from '../../src/core/errors.ts'
 import { KiB, MiB } from '../../src/core/units.ts'
 import { crashFile } from '../support/crash-file.ts'
+import { mountDisk, whyNoMount } from '../support/memory-disk.ts'
 import { openScratchFolder } from '../support/scratch-folder.ts'
 import {
   openTestStore,
@@ -19,38 +20,6 @@ import {
   testModel,
   writeChunks,
 } from '../support/store-fixture.ts'
-
-interface Disk extends AsyncDisposable {
-  readonly path: string
-  file(name: string): string
-  makeReadOnly(): void
-}
-
-/** A file system of 8 MiB in memory. */
-async function mountDisk(): Promise<Disk> {
-  const scratch = await openScratchFolder()
-  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=8m', 'tmpfs', scratch.path])
-  return {
-    path: scratch.path,
-    file: name => scratch.file(name),
-    makeReadOnly: () => void execFileSync('mount', ['-o', 'remount,ro', scratch.path]),
-    async [Symbol.asyncDispose]() {
-      execFileSync('umount', ['-l', scratch.path])
-      await scratch[Symbol.asyncDispose]()
-    },
-  }
-}
-
-async function whyNoMount(): Promise<string | undefined> {
-  if (process.platform !== 'linux' || process.getuid?.() !== 0)
-    return 'mounting needs root on Linux'
-  try {
-    await using _disk = await mountDisk()
-    return undefined
-  } catch (error) {
-    return `mounting a tmpfs fails here: ${String(error)}`
-  }
-}
 
 const noMount = await whyNoMount()
 const noStrace = spawnSync('strace', ['-V']).status === 0 ? undefined : 'strace is not installed'
