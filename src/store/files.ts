@@ -18,6 +18,7 @@ import {
   open,
   realpath,
   rename,
+  stat,
   unlink,
 } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path'
@@ -41,13 +42,32 @@ export interface OpenFolder extends AsyncDisposable {
 export async function openFolder(base: string, names: readonly string[]): Promise<OpenFolder> {
   const shown = join(base, ...names)
   try {
-    await mkdir(base, { recursive: true })
+    await makeFolders(base)
     const real = await realpath(base)
     return hasProcFd ? await openByDescriptor(real, names) : await openByPath(real, names)
   } catch (error) {
     throw asStorageError(`opening the folder ${shown}`, error)
   }
 }
+
+/** The base and those above it. Node's recursive mkdir says ENOENT of a read-only file system. */
+async function makeFolders(path: string): Promise<void> {
+  try {
+    const stats = await stat(path)
+    if (stats.isDirectory()) return
+    throw new StorageError(`${path} is not a folder`, { hint: fileHint })
+  } catch (error) {
+    const code = systemCode(error)
+    if (code === 'ENOTDIR') {
+      throw new StorageError(`${path} would lie below a file`, { hint: fileHint, cause: error })
+    }
+    if (code !== 'ENOENT' || dirname(path) === path) throw error
+  }
+  await makeFolders(dirname(path))
+  await makeFolder(path)
+}
+
+const fileHint = 'choose another folder, or move the file that is in the way'
 
 const folderFlags = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
 

@@ -29,6 +29,19 @@ test.for([
   expect(() => splitPlace(folder, place)).toThrow(InvalidInputError)
 })
 
+test('says that a file is where the folder should be, and leaves it', async () => {
+  await using scratch = await openScratchFolder()
+  await writeFile(scratch.file('taken'), 'mine')
+  for (const base of [scratch.file('taken'), scratch.file('taken/a/b')]) {
+    await expect(openFolder(base, ['x'])).rejects.toMatchObject({
+      code: 'STORAGE',
+      message: expect.stringContaining(base),
+      hint: expect.stringContaining('in the way'),
+    })
+  }
+  expect(await readFile(scratch.file('taken'), 'utf8')).toBe('mine')
+})
+
 test('makes folders that are missing and follows no link below the base', async () => {
   await using scratch = await openScratchFolder()
   {
