@@ -6,6 +6,8 @@ const noBench = { benchmark: { include: [] } }
 export default defineConfig({
   test: {
     root: new URL('..', import.meta.url).pathname,
+    // Many tests wait for a time-out of something else: more files at once than cores.
+    maxWorkers: 3,
     projects: [
       { test: { name: 'unit', include: ['tests/unit/**/*.test.ts'], ...noBench } },
       {

@@ -164,10 +164,10 @@ test(
         const lengths = planChunks(content.length, starts)
         expect(lengths.reduce((sum, length) => sum + length, 0)).toBe(content.length)
       }),
-      { plugins: [fc.interruptAfterTimeLimit(fuzzMs(3))], numRuns: 1e6 },
+      { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
     )
   },
-  fuzzMs(3) + 30_000,
+  fuzzMs() + 30_000,
 )
 
 /** The rule of docs/spec/chunking.md section 3.1 in the simplest words, on top of JSON.parse. */
@@ -262,8 +262,8 @@ test(
       fc.asyncProperty(file, async content => {
         expect(await tensorStarts(memorySource(content))).toEqual(plainSafetensorsStarts(content))
       }),
-      { plugins: [fc.interruptAfterTimeLimit(fuzzMs(2))], numRuns: 1e6 },
+      { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
     )
   },
-  fuzzMs(2) + 30_000,
+  fuzzMs() + 30_000,
 )

@@ -1,14 +1,15 @@
-/** How long a fuzz test runs: some seconds in the normal suite, FUZZ_SECONDS where more is wanted. */
+/** How long a fuzz test runs: a second in the normal suite, FUZZ_SECONDS in `npm run test:fuzz`. */
 
 import { second } from '../../src/core/units.ts'
 
-/** Milliseconds; `seconds` is the share of the normal suite. */
-export function fuzzMs(seconds: number): number {
-  const asked = Number(process.env['FUZZ_SECONDS'] ?? seconds)
-  return (Number.isFinite(asked) && asked > 0 ? asked : seconds) * second
+const normalSeconds = 1
+
+export function fuzzMs(): number {
+  const asked = Number(process.env['FUZZ_SECONDS'] ?? normalSeconds)
+  return (Number.isFinite(asked) && asked > 0 ? asked : normalSeconds) * second
 }
 
 /** The time-out of a test that runs so long, and has to start and to shrink what it finds. */
-export function fuzzTimeoutMs(seconds: number): number {
-  return fuzzMs(seconds) + 30 * second
+export function fuzzTimeoutMs(): number {
+  return fuzzMs() + 30 * second
 }

@@ -247,7 +247,7 @@ async function readAll({ store }: World): Promise<void> {
 test(
   'holds, tells and serves the same through random edits, fetches and restarts',
   async () => {
-    const limitMs = fuzzMs(4)
+    const limitMs = fuzzMs()
     await fc.assert(
       fc.asyncProperty(steps, async run => {
         await using scratch = await openScratchFolder()
@@ -267,5 +267,5 @@ test(
       { numRuns: 1_000_000, plugins: [fc.interruptAfterTimeLimit(limitMs)] },
     )
   },
-  fuzzMs(4) + minute,
+  fuzzMs() + minute,
 )
