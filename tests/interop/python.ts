@@ -1,0 +1,48 @@
+/** A Python with packages from PyPI, made once under .cache/: the real writers of the formats we read. */
+
+import { execFile } from 'node:child_process'
+import { access, mkdir } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import { promisify } from 'node:util'
+import { messageOf } from '../../src/core/errors.ts'
+import { minute } from '../../src/core/units.ts'
+
+const run = promisify(execFile)
+const cache = resolve(import.meta.dirname, '../../.cache/interop')
+
+export type Python =
+  | { readonly found: true; run(script: string, args: readonly string[]): Promise<string> }
+  | { readonly found: false; readonly reason: string }
+
+/** The packages, `name==version`, in an environment of their own. */
+export async function pythonWith(packages: readonly string[]): Promise<Python> {
+  const folder = join(cache, packages.join('+').replaceAll(/[^\w.+-]/g, '_'))
+  const python = join(folder, 'bin', 'python')
+  const timeout = 5 * minute
+  try {
+    if (!(await exists(join(folder, 'installed')))) {
+      await mkdir(cache, { recursive: true })
+      await run('python3', ['-m', 'venv', folder], { timeout })
+      const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
+      await run(python, [...pip, ...packages], { timeout })
+      await run('touch', [join(folder, 'installed')])
+    }
+  } catch (error) {
+    const [reason = ''] = messageOf(error).split('\n')
+    return { found: false, reason: `no Python with ${packages.join(', ')}: ${reason}` }
+  }
+  return {
+    found: true,
+    async run(script, args) {
+      const { stdout } = await run(python, ['-c', script, ...args], { timeout })
+      return stdout
+    },
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}
