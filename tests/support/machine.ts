@@ -41,6 +41,15 @@ export interface World {
   readonly folder: string
   /** Sees every line that any command prints, as the tests of the contract do. */
   readonly onLine?: (line: Line) => void
+  /** A command that takes longer is killed; two minutes when left out. */
+  readonly commandTimeoutMs?: number
+}
+
+export interface MachineOptions {
+  /** Any free port of loopback when left out. */
+  readonly listen?: string
+  /** Further flags of the daemon. */
+  readonly flags?: readonly string[]
 }
 
 const environment = {
@@ -56,9 +65,10 @@ export async function startMachine(
   world: World,
   name: string,
   bootstrap: readonly string[],
+  { listen = '/ip4/127.0.0.1/tcp/0', flags = [] }: MachineOptions = {},
 ): Promise<Machine> {
   const home = join(world.folder, name)
-  const args = ['--home', home, 'daemon', '--json', '--listen', '/ip4/127.0.0.1/tcp/0']
+  const args = ['--home', home, 'daemon', '--json', '--listen', listen, ...flags]
   for (const address of bootstrap) args.push('--bootstrap', address)
   const startedMs = performance.now()
   const child = spawn(world.command, args, {
@@ -113,7 +123,7 @@ export async function runCw(
   const child = spawn(world.command, ['--home', home, '--json', ...args], {
     env: environment,
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: 2 * minute,
+    timeout: world.commandTimeoutMs ?? 2 * minute,
   })
   let stderr = ''
   child.stderr.on('data', (text: Buffer) => (stderr += text.toString()))
