@@ -211,7 +211,10 @@ async function statTop(place: string): Promise<BigIntStats> {
   } catch (error) {
     const code = systemCode(error)
     if (code !== 'ENOENT' && code !== 'ENOTDIR') throw readError(place, error)
-    throw new InvalidInputError(`no such file or folder: ${shown(place)}`, { cause: error })
+    throw new InvalidInputError(`no such file or folder: ${shown(place)}`, {
+      hint: 'check the spelling of the path',
+      cause: error,
+    })
   }
 }
 
