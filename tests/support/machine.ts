@@ -48,8 +48,8 @@ export interface World {
 export interface MachineOptions {
   /** Any free port of loopback when left out. */
   readonly listen?: string
-  /** Further flags of the daemon. */
-  readonly flags?: readonly string[]
+  /** Settings of the daemon as variables: `{ COMMONWEIGHT_LOG_LEVEL: 'debug' }`. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 const environment = {
@@ -65,14 +65,14 @@ export async function startMachine(
   world: World,
   name: string,
   bootstrap: readonly string[],
-  { listen = '/ip4/127.0.0.1/tcp/0', flags = [] }: MachineOptions = {},
+  { listen = '/ip4/127.0.0.1/tcp/0', env = {} }: MachineOptions = {},
 ): Promise<Machine> {
   const home = join(world.folder, name)
-  const args = ['--home', home, 'daemon', '--json', '--listen', listen, ...flags]
+  const args = ['--home', home, 'daemon', '--json', '--listen', listen]
   for (const address of bootstrap) args.push('--bootstrap', address)
   const startedMs = performance.now()
   const child = spawn(world.command, args, {
-    env: environment,
+    env: { ...environment, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   const gone = once(child, 'exit')
