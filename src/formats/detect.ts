@@ -19,6 +19,17 @@ export async function tensorStarts(source: ByteSource): Promise<readonly number[
   }
 }
 
+/**
+ * Whether no parser can accept a file of `size` bytes that starts with `start` (8 bytes, or all): told
+ * without an error made, of which 10,000 small files would make 10,000.
+ */
+export function isPlain(size: number, start: Uint8Array): boolean {
+  if (size < 8) return true
+  const view = viewOf(start)
+  const first = view.readUInt32LE(0)
+  return first !== ggufMagic && first + view.readUInt32LE(4) * 2 ** 32 > size - 8
+}
+
 /** A file with this magic is never tried as safetensors, whose header would have 1.2 GB. */
 async function isGguf(source: ByteSource): Promise<boolean> {
   if (source.size < 4) return false

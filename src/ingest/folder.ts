@@ -4,7 +4,7 @@
  */
 
 import { isUtf8 } from 'node:buffer'
-import { type BigIntStats, constants, type Dirent, lstatSync } from 'node:fs'
+import { type BigIntStats, constants, type Dirent, lstatSync, readdirSync } from 'node:fs'
 import { access, lstat, readdir, realpath, stat } from 'node:fs/promises'
 import { basename, join, resolve, sep } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
@@ -87,6 +87,7 @@ class Walk {
   /** Place of every path taken, by collision key. */
   readonly #taken = new Map<string, string>()
   #isSlow = false
+  #breathMs = performance.now()
 
   constructor(signal: AbortSignal | undefined) {
     this.#signal = signal
@@ -143,7 +144,7 @@ class Walk {
     }
     const files: string[] = []
     const folders: string[] = []
-    for (const entry of await entriesOf(place)) {
+    for (const entry of await this.#entriesOf(place)) {
       const name = nameOf(place, entry)
       if (!entry.isDirectory()) {
         if (!isIgnoredFile(name)) files.push(name)
@@ -152,9 +153,35 @@ class Walk {
     return { files: files.sort(), folders: folders.sort() }
   }
 
+  /**
+   * Like the looks at files below: not through node's I/O threads as long as the disk answers at once,
+   * which takes 2 µs a file instead of 10. A slow disk must not hold up the main thread.
+   */
+  async #entriesOf(place: string): Promise<Dirent<Buffer>[]> {
+    if (this.#isSlow) return entriesOf(place)
+    await this.#breathe()
+    return this.#timed(() => entriesNow(place))
+  }
+
+  /** Does what blocks, and notes when the disk was slow. */
+  #timed<T>(work: () => T): T {
+    const startMs = performance.now()
+    const result = work()
+    this.#isSlow ||= performance.now() - startMs > slowSliceMs
+    return result
+  }
+
+  /** Lets others have the thread now and then. */
+  async #breathe(): Promise<void> {
+    if (performance.now() - this.#breathMs < slowSliceMs) return
+    await nextTurn()
+    this.#breathMs = performance.now()
+  }
+
   async #addEntries(folder: Folder, names: readonly string[]): Promise<void> {
     this.#signal?.throwIfAborted()
-    const places = names.map(name => join(folder.place, name))
+    const start = folder.place.endsWith(sep) ? folder.place : `${folder.place}${sep}`
+    const places = names.map(name => `${start}${name}`)
     const found = await this.#statAll(places)
     for (const [index, name] of names.entries()) {
       const place = places[index] as string
@@ -168,17 +195,10 @@ class Walk {
     }
   }
 
-  /**
-   * Not through node's I/O threads as long as the disk answers at once (listing the folder has woken
-   * it): that takes 2 µs a file instead of 10. A slow disk must not hold up the main thread.
-   */
   async #statAll(places: readonly string[]): Promise<BigIntStats[]> {
     if (this.#isSlow) return Promise.all(places.map(place => look(place, lstat)))
-    const startMs = performance.now()
-    const found = places.map(lookNow)
-    this.#isSlow = performance.now() - startMs > slowSliceMs
-    if (places.length === sliceFiles) await nextTurn()
-    return found
+    await this.#breathe()
+    return this.#timed(() => places.map(lookNow))
   }
 
   #addFile({ path, place, real }: Named, stats: BigIntStats): void {
@@ -248,6 +268,14 @@ async function realPathOf(place: string): Promise<string> {
 async function entriesOf(place: string): Promise<Dirent<Buffer>[]> {
   try {
     return await readdir(place, { withFileTypes: true, encoding: 'buffer' })
+  } catch (error) {
+    throw readError(place, error)
+  }
+}
+
+function entriesNow(place: string): Dirent<Buffer>[] {
+  try {
+    return readdirSync(place, { withFileTypes: true, encoding: 'buffer' })
   } catch (error) {
     throw readError(place, error)
   }

@@ -6,7 +6,7 @@
 
 import { availableParallelism } from 'node:os'
 import type { Worker } from 'node:worker_threads'
-import type { CID } from '../core/cid.ts'
+import { type CID, rawCid } from '../core/cid.ts'
 import { digestBytes } from '../core/digest.ts'
 import { InvalidInputError } from '../core/errors.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
@@ -42,6 +42,11 @@ export interface HashedChunks {
 }
 
 export interface HashFilesOptions extends HashOptions {
+  /**
+   * What a look at each file showed before. Saves two looks at a small one, and changes nothing else:
+   * a file that is not as it was then is hashed as if this were not given.
+   */
+  readonly stamps?: readonly FileStamp[]
   /** After each file, in any order. */
   readonly onFile?: (file: HashedFile) => void
 }
@@ -52,6 +57,8 @@ export interface HashFilesOptions extends HashOptions {
  * file within a mebibyte.
  */
 export interface HashPool extends AsyncDisposable {
+  /** Starts the threads, so that the first files need not wait for it. */
+  warm(): void
   /** Plans by the file's tensors and hashes. */
   hashFile(place: string, options?: HashOptions): Promise<HashedFile>
   /**
@@ -80,6 +87,7 @@ export function openHashPool(options: HashPoolOptions = {}): HashPool {
   const workers = options.workers ?? Math.min(availableParallelism(), workersMax)
   const queue = new HashQueue(Math.max(workers, workersMin), options.startWorker ?? startWorker)
   return {
+    warm: () => queue.warm(),
     async hashFile(place, hashOptions) {
       const [file] = await hashFiles(queue, [place], hashOptions)
       return file as HashedFile
@@ -107,11 +115,24 @@ async function hashFiles(
     hashed[index] = file
     options.onFile?.(file)
   }
-  const items = places.map(place => ({ place, lengths: undefined }))
-  await queue.look(items, options, (index, seen) => {
-    if (seen.kind === 'small') finish(index, seen)
-    else large.set(index, seen)
+  const { stamps } = options
+  const changed: number[] = []
+  const files = { places, lengths: undefined, seenBefore: stamps !== undefined }
+  await queue.look(files, options, (index, seen) => {
+    const before = stamps?.[index]
+    if (seen.kind === 'large') large.set(index, seen)
+    else if (before === undefined || sameStamp(before, seen.stamp)) finish(index, seen)
+    else changed.push(index)
   })
+  const again = { places: changed.map(index => places[index] as string), lengths: undefined }
+  await queue.look(
+    { ...again, seenBefore: false },
+    { ...options, onBytes: () => {} },
+    (at, seen) => {
+      if (seen.kind === 'small') finish(changed[at] as number, seen)
+      else large.set(changed[at] as number, seen)
+    },
+  )
   for (const [index, { lengths, stamp }] of large) {
     const place = places[index] as string
     const digests = await queue.read({ place, lengths }, options)
@@ -126,10 +147,11 @@ async function hashChunks(
   file: { place: string; lengths: Uint32Array },
   options: HashOptions,
 ): Promise<HashedChunks> {
-  const size = checkLengths(file.lengths)
+  const { place, lengths } = file
+  const size = checkLengths(lengths)
   let small: Digests | undefined
   if (size <= smallFileBytesMax) {
-    await queue.look([file], options, (_, seen) => {
+    await queue.look({ places: [place], lengths, seenBefore: false }, options, (_, seen) => {
       if (seen.kind === 'small') small = seen
     })
   }
@@ -150,9 +172,28 @@ function checkLengths(lengths: Uint32Array): number {
 }
 
 function hashedFile(place: string, { stamp, sha256, lengths, digests }: Digests): HashedFile {
-  const table =
-    lengths.length <= 1 ? ChunkTable.ofOneChunk(sha256, stamp.size) : tableOf(lengths, digests)
+  if (lengths === undefined || lengths.length <= 1) return new OneChunkFile(place, stamp, sha256)
+  const table = tableOf(lengths, digests)
   return { place, stamp, sha256, root: rootOf(table), table }
+}
+
+/** A file that is one chunk, or empty. They come by the ten thousand, and few are asked for a table. */
+class OneChunkFile implements HashedFile {
+  readonly place: string
+  readonly stamp: FileStamp
+  readonly sha256: Uint8Array
+  readonly root: CID
+
+  constructor(place: string, stamp: FileStamp, sha256: Uint8Array) {
+    this.place = place
+    this.stamp = stamp
+    this.sha256 = sha256
+    this.root = rawCid(sha256)
+  }
+
+  get table(): ChunkTable {
+    return ChunkTable.ofOneChunk(this.sha256, this.stamp.size)
+  }
 }
 
 function tableOf(lengths: Uint32Array, digests: Uint8Array): ChunkTable {

@@ -11,10 +11,14 @@ import type { RingMemory } from './ring.ts'
  */
 export const smallFileBytesMax = 4 * MiB
 
-/** Takes files in order for as long as batchMs: hashes the small ones, plans the large ones. */
+/** Takes the files in order for as long as batchMs: hashes the small ones, plans the large ones. */
 export interface FilesJob {
   readonly kind: 'files'
-  readonly items: readonly FileItem[]
+  readonly places: readonly string[]
+  /** Chunk lengths to use, of every file; planned from the content when undefined. */
+  readonly lengths: Uint32Array | undefined
+  /** Whoever asks has a stamp from before and compares: one look after the read will do. */
+  readonly seenBefore: boolean
   /** One shared cell: 1 when nobody waits for them any more. */
   readonly stopped: Int32Array
 }
@@ -22,38 +26,34 @@ export interface FilesJob {
 /** Then the rest is given back: threads stay evenly loaded, and progress shows. */
 export const batchMs = 50
 
-export interface FileItem {
-  readonly place: string
-  /** Chunk lengths to use; planned from the content when undefined. */
-  readonly lengths: Uint32Array | undefined
-}
-
 /**
  * The plain case, a small file of one chunk, is packed: as an object for each it cost more to send
  * than to hash.
  */
 export interface FilesReply {
   readonly kind: 'files'
-  /** So many of the items were taken. */
+  /** So many of the files were taken. */
   readonly taken: number
-  /** 32 bytes per item taken: the SHA-256 of a small file. */
+  /** 32 bytes per file taken: the SHA-256 of a small one. */
   readonly sha256s: Uint8Array
-  /** Size, mtimeNs and ino of each item taken. */
+  /** Size, mtimeNs and ino of each file taken. */
   readonly stamps: BigInt64Array
-  /** What else there is to say, by item. */
+  /** What else there is to say, by file. */
   readonly others: ReadonlyMap<number, OtherReply>
 }
 
 export const stampCells = 3
 
-export function packStamp({ size, mtimeNs, ino }: FileStamp, cells: BigInt64Array): void {
-  cells[0] = BigInt(size)
-  cells[1] = mtimeNs
-  cells[2] = BigInt.asIntN(64, ino)
+export function packStamp(stamp: FileStamp, stamps: BigInt64Array, index: number): void {
+  const at = index * stampCells
+  stamps[at] = BigInt(stamp.size)
+  stamps[at + 1] = stamp.mtimeNs
+  stamps[at + 2] = BigInt.asIntN(64, stamp.ino)
 }
 
 export function unpackStamp(stamps: BigInt64Array, index: number): FileStamp {
-  const [size = 0n, mtimeNs = 0n, ino = 0n] = stamps.subarray(index * stampCells)
+  const at = index * stampCells
+  const [size = 0n, mtimeNs = 0n, ino = 0n] = [stamps[at], stamps[at + 1], stamps[at + 2]]
   return { size: Number(size), mtimeNs, ino: BigInt.asUintN(64, ino) }
 }
 

@@ -8,7 +8,7 @@ import { digestBytes } from '../core/digest.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
 import { lengthOf, type Range } from '../core/ranges.ts'
 import { receiveError } from './file-errors.ts'
-import { type FileItem, type FilesReply, type Reply, unpackStamp } from './hash-jobs.ts'
+import { type FilesJob, type FilesReply, type Reply, unpackStamp } from './hash-jobs.ts'
 import { HashThread } from './hash-thread.ts'
 import { allocateRing, resetRing, type RingMemory, stopRing } from './ring.ts'
 
@@ -22,7 +22,8 @@ export interface HashOptions {
 export interface Digests {
   readonly stamp: FileStamp
   readonly sha256: Uint8Array
-  readonly lengths: Uint32Array
+  /** Undefined when the file is one chunk, or empty. */
+  readonly lengths: Uint32Array | undefined
   /** 32 bytes per chunk that the file holds whole. */
   readonly digests: Uint8Array
 }
@@ -44,15 +45,23 @@ interface Waiter {
   stop: () => void
 }
 
+export interface FileToRead {
+  readonly place: string
+  /** Chunk lengths to use; the SHA-256 alone is wanted when undefined. */
+  readonly lengths: Uint32Array | undefined
+}
+
 /** A large file to be read. */
 interface Read extends Waiter {
-  readonly item: FileItem
+  readonly file: FileToRead
   readonly resolve: (digests: Digests) => void
 }
 
 /** Files to be looked at, any number. */
+export type FilesToSee = Pick<FilesJob, 'places' | 'lengths' | 'seenBefore'>
+
 interface Look extends Waiter {
-  readonly items: readonly FileItem[]
+  readonly files: FilesToSee
   /** Those that no thread has. */
   readonly left: Range[]
   /** How many have no answer yet. */
@@ -65,6 +74,8 @@ interface Look extends Waiter {
 
 /** Files per message: 10 ms of work when they are tiny; batchMs sees to larger ones. */
 const batchMax = 1024
+/** Fewer are not worth a share of their own. */
+const batchMin = 64
 
 export class HashQueue {
   readonly #threads: readonly HashThread[]
@@ -82,18 +93,23 @@ export class HashQueue {
     this.#idle = [...this.#threads]
   }
 
+  warm(): void {
+    if (this.#closed === undefined) for (const thread of this.#threads) thread.warm()
+  }
+
   /** Hashes small files and plans large ones; calls back for each, in any order. */
   look(
-    items: readonly FileItem[],
+    files: FilesToSee,
     options: HashOptions,
     onSeen: (index: number, seen: Seen) => void,
   ): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
-    if (items.length === 0) resolve()
+    const count = files.places.length
+    if (count === 0) resolve()
     const look: Look = {
-      items,
-      left: [[0, items.length]],
-      missing: items.length,
+      files,
+      left: [[0, count]],
+      missing: count,
       stopped: sharedCell(),
       onSeen,
       resolve,
@@ -107,10 +123,10 @@ export class HashQueue {
     return this.#enqueue(this.#looks, look, { promise, signal: options.signal })
   }
 
-  /** Hashes a file of any size: by `item.lengths`, or its SHA-256 alone when they are undefined. */
-  read(item: FileItem, options: HashOptions): Promise<Digests> {
+  /** Hashes a file of any size. */
+  read(file: FileToRead, options: HashOptions): Promise<Digests> {
     const { promise, resolve, reject } = Promise.withResolvers<Digests>()
-    const read: Read = { item, resolve, reject, onBytes: options.onBytes ?? ignore, stop: ignore }
+    const read: Read = { file, resolve, reject, onBytes: options.onBytes ?? ignore, stop: ignore }
     return this.#enqueue(this.#reads, read, { promise, signal: options.signal })
   }
 
@@ -150,7 +166,7 @@ export class HashQueue {
   /** Large files first: they need two threads idle at once, which small ones would never leave. */
   #dispatch(): void {
     for (const read of this.#reads) {
-      const needed = read.item.lengths === undefined ? 1 : 2
+      const needed = read.file.lengths === undefined ? 1 : 2
       if (this.#idle.length < needed) break
       this.#reads.delete(read)
       this.#start(read, needed, threads => this.#runRead(read, threads))
@@ -187,8 +203,9 @@ export class HashQueue {
 
   async #runLook(look: Look, [from, to]: Range, thread: HashThread): Promise<void> {
     const { stopped } = look
-    const items = look.items.slice(from, to)
-    const [reply] = await allOrStop([thread.run({ kind: 'files', items, stopped }, ignore)], ignore)
+    const places = look.files.places.slice(from, to)
+    const job: FilesJob = { kind: 'files', ...look.files, places, stopped }
+    const [reply] = await allOrStop([thread.run(job, ignore)], ignore)
     if (reply?.kind === 'stopped') return
     const files = expectKind(reply, 'files')
     let bytes = 0
@@ -207,7 +224,7 @@ export class HashQueue {
   }
 
   async #runRead(read: Read, [reader, digester]: readonly HashThread[]): Promise<void> {
-    const { place, lengths } = read.item
+    const { place, lengths } = read.file
     const stopped = sharedCell()
     using ring = lengths === undefined ? undefined : this.#borrowRing()
     read.stop = () => {
@@ -231,7 +248,7 @@ export class HashQueue {
     read.resolve({
       stamp,
       sha256,
-      lengths: lengths ?? new Uint32Array(0),
+      lengths,
       digests: digest === undefined ? new Uint8Array(0) : expectKind(digest, 'digest').digests,
     })
   }
@@ -250,7 +267,8 @@ export class HashQueue {
 
 /** A share for one of the threads. */
 function takeBatch(left: Range[], threads: number): Range {
-  const count = Math.min(Math.ceil(lengthOf(left) / threads), batchMax)
+  const share = Math.ceil(lengthOf(left) / threads)
+  const count = Math.min(Math.max(share, batchMin), batchMax)
   const [from, to] = left.pop() as Range
   const end = Math.min(from + count, to)
   if (end < to) left.push([end, to])
@@ -263,7 +281,7 @@ function seenOf({ sha256s, stamps, others }: FilesReply, index: number): Seen {
   const stamp = unpackStamp(stamps, index)
   if (other?.kind === 'large') return { kind: 'large', stamp, lengths: other.lengths }
   const sha256 = sha256s.subarray(index * digestBytes, (index + 1) * digestBytes)
-  const chunks = other?.chunks ?? { lengths: Uint32Array.of(stamp.size), digests: sha256 }
+  const chunks = other?.chunks ?? { lengths: undefined, digests: sha256 }
   return { kind: 'small', stamp, sha256, ...chunks }
 }
 

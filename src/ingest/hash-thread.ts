@@ -26,6 +26,12 @@ export class HashThread {
     this.#start = start
   }
 
+  warm(): void {
+    if (this.#worker !== undefined) return
+    this.#worker = this.#open()
+    this.#worker.unref()
+  }
+
   /** Rejects only when the thread itself dies; what failed in it is in the reply. */
   run(job: Job, onBytes: (bytes: number) => void): Promise<Reply> {
     const running = { settled: Promise.withResolvers<Reply>(), onBytes }

@@ -7,6 +7,9 @@ import { parentPort } from 'node:worker_threads'
 import { memorySource } from '../core/bytes.ts'
 import { createSha256, digestBytes, sha256 } from '../core/digest.ts'
 import { CommonweightError, systemCode } from '../core/errors.ts'
+import type { FileStamp } from '../core/file-stamp.ts'
+import { chunkBytesMax } from '../core/limits.ts'
+import { isPlain } from '../formats/detect.ts'
 import { changedError, readError, sendError } from './file-errors.ts'
 import { descriptorSource, planFile, readFully } from './file-plan.ts'
 import {
@@ -14,7 +17,6 @@ import {
   type BytesMessage,
   type DigestJob,
   type DigestReply,
-  type FileItem,
   type FilesJob,
   type FilesReply,
   type Job,
@@ -23,12 +25,11 @@ import {
   type ReadJob,
   type ReadReply,
   type Reply,
-  type SmallChunks,
   smallFileBytesMax,
   stampCells,
   type StoppedReply,
 } from './hash-jobs.ts'
-import { type OpenFile, openFile } from './open-file.ts'
+import { type OpenFile, openFile, readAtOnce } from './open-file.ts'
 import {
   awaitFile,
   type FillSlot,
@@ -67,57 +68,75 @@ async function run(job: Job): Promise<Reply> {
   }
 }
 
-async function hashFiles({ items, stopped }: FilesJob): Promise<FilesReply | StoppedReply> {
-  const sha256s = new Uint8Array(items.length * digestBytes)
-  const stamps = new BigInt64Array(items.length * stampCells)
+async function hashFiles(job: FilesJob): Promise<FilesReply | StoppedReply> {
+  const { places, lengths, seenBefore, stopped } = job
+  const sha256s = new Uint8Array(places.length * digestBytes)
+  const stamps = new BigInt64Array(places.length * stampCells)
   const others = new Map<number, OtherReply>()
   const endMs = performance.now() + batchMs
   let taken = 0
-  for (const item of items) {
+  for (const place of places) {
     if (Atomics.load(stopped, 0) === 1) return { kind: 'stopped' }
     if (taken > 0 && performance.now() > endMs) break
-    const digest = sha256s.subarray(taken * digestBytes, (taken + 1) * digestBytes)
-    const stamp = stamps.subarray(taken * stampCells, (taken + 1) * stampCells)
-    const other = await hashOrPlan(item, digest, stamp)
-    if (other !== undefined) others.set(taken, other)
+    const seen = (seenBefore ? hashPlain(place) : undefined) ?? (await hashOrPlan(place, lengths))
+    sha256s.set(seen.sha256, taken * digestBytes)
+    packStamp(seen.stamp, stamps, taken)
+    if (seen.other !== undefined) others.set(taken, seen.other)
     taken += 1
   }
   return { kind: 'files', taken, sha256s, stamps, others }
 }
 
-/** Hashes a small file into `digest`; returns what there is to say beside that and the stamp. */
-async function hashOrPlan(
-  item: FileItem,
-  digest: Uint8Array,
-  stampOut: BigInt64Array,
-): Promise<OtherReply | undefined> {
+interface SeenFile {
+  readonly stamp: FileStamp
+  /** Nothing of a large file, and of none that failed. */
+  readonly sha256: Uint8Array
+  readonly other: OtherReply | undefined
+}
+
+const noSha256 = new Uint8Array(0)
+const noStamp: FileStamp = { size: 0, mtimeNs: 0n, ino: 0n }
+
+/** The plain case, and most of many files: small, one chunk, nothing wrong. Undefined: try the other. */
+function hashPlain(place: string): SeenFile | undefined {
   try {
-    using file = openFile(item.place)
-    const { size } = file.stamp
-    packStamp(file.stamp, stampOut)
-    if (size > smallFileBytesMax) {
-      const lengths = item.lengths ?? (await planFile(descriptorSource(file.fd, size)))
-      return { kind: 'large', lengths }
-    }
-    const bytes = readSmall(item.place, file)
-    file.checkUnchanged()
-    digest.set(sha256(bytes))
-    const lengths = item.lengths ?? (await planFile(memorySource(bytes)))
-    const isOneChunk = lengths.length === 1 && lengths[0] === size
-    return isOneChunk ? undefined : { kind: 'chunks', chunks: digestsOf(bytes, lengths) }
-  } catch (error) {
-    return { kind: 'failed', error: sendError(named(item.place, error)) }
+    const file = readAtOnce(place, small())
+    if (file === undefined || file.bytes.length > chunkBytesMax) return undefined
+    const { bytes, stamp } = file
+    if (!isPlain(bytes.length, bytes)) return undefined
+    return { stamp, sha256: sha256(bytes), other: undefined }
+  } catch {
+    // Whatever it is, the other way runs into it as well, and says so properly.
+    return undefined
   }
 }
 
-function readSmall(place: string, file: OpenFile): Uint8Array {
-  smallBuffer ??= Buffer.allocUnsafeSlow(smallFileBytesMax)
-  const bytes = smallBuffer.subarray(0, file.stamp.size)
-  if (readFully(file.fd, bytes, 0) < bytes.length) throw changedError(place)
-  return bytes
+async function hashOrPlan(place: string, wanted: Uint32Array | undefined): Promise<SeenFile> {
+  try {
+    using file = openFile(place)
+    const { stamp } = file
+    if (stamp.size > smallFileBytesMax) {
+      const lengths = wanted ?? (await planFile(descriptorSource(file.fd, stamp.size)))
+      return { stamp, sha256: noSha256, other: { kind: 'large', lengths } }
+    }
+    const bytes = small().subarray(0, stamp.size)
+    if (readFully(file.fd, bytes, 0) < bytes.length) throw changedError(place)
+    file.checkUnchanged()
+    const lengths = wanted ?? (await planFile(memorySource(bytes)))
+    const isOneChunk = lengths.length === 1 && lengths[0] === stamp.size
+    const other = isOneChunk ? undefined : chunksOf(bytes, lengths)
+    return { stamp, sha256: sha256(bytes), other }
+  } catch (error) {
+    const other: OtherReply = { kind: 'failed', error: sendError(named(place, error)) }
+    return { stamp: noStamp, sha256: noSha256, other }
+  }
 }
 
-function digestsOf(bytes: Uint8Array, lengths: Uint32Array): SmallChunks {
+function small(): Buffer {
+  return (smallBuffer ??= Buffer.allocUnsafeSlow(smallFileBytesMax))
+}
+
+function chunksOf(bytes: Uint8Array, lengths: Uint32Array): OtherReply {
   const digests: Uint8Array[] = []
   let offset = 0
   for (const length of lengths) {
@@ -125,7 +144,8 @@ function digestsOf(bytes: Uint8Array, lengths: Uint32Array): SmallChunks {
     digests.push(sha256(bytes.subarray(offset, offset + length)))
     offset += length
   }
-  return { lengths, digests: Uint8Array.from(Buffer.concat(digests)) }
+  const chunks = { lengths, digests: Uint8Array.from(Buffer.concat(digests)) }
+  return { kind: 'chunks', chunks }
 }
 
 function readWhole(job: ReadJob): ReadReply {

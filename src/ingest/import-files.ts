@@ -1,16 +1,15 @@
 /** Files on disk → a model: each hashed once, unless it is known, and the manifest of all of them. */
 
-import type { CID } from '../core/cid.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
-import { encodeManifest, makeManifest, type Manifest, manifestCid } from '../manifest/manifest.ts'
+import { sealManifest, type SealedManifest } from '../manifest/manifest.ts'
 import type { FoundFile } from './folder.ts'
 import type { HashedFile, HashPool } from './hash-file.ts'
 import { smallFileBytesMax } from './hash-jobs.ts'
 
 export interface ImportDeps {
   readonly pool: HashPool
-  /** What was hashed before and has the same stamp still: not hashed again. */
-  known?(place: string, stamp: FileStamp): HashedFile | undefined
+  /** Those that were hashed before and have the same stamp still: they are not hashed again. */
+  known?(files: readonly FoundFile[]): Iterable<HashedFile>
 }
 
 export interface ImportProgress {
@@ -34,13 +33,16 @@ export interface ImportedFile {
   readonly file: HashedFile
 }
 
-export interface ImportedModel {
-  readonly manifest: Manifest
-  /** The manifest's canonical bytes. */
-  readonly block: Uint8Array
-  readonly cid: CID
+interface Batch {
+  readonly places: string[]
+  readonly stamps: FileStamp[]
+}
+
+export interface ImportedModel extends SealedManifest {
   /** In the order of the manifest. */
   readonly files: readonly ImportedFile[]
+  /** Of these, the ones that were not known. */
+  readonly fresh: readonly HashedFile[]
   readonly bytes: number
   /** Of these, what was known or a second name of a file hashed here. */
   readonly bytesReused: number
@@ -67,8 +69,10 @@ export async function importFiles(
   const tally = new Tally(found, options.onProgress)
   const hashed = new Map<string, HashedFile>()
 
-  const fresh = found.filter(file => {
-    const before = deps.known?.(file.place, file.stamp)
+  const known = new Map<string, HashedFile>()
+  for (const file of deps.known?.(found) ?? []) known.set(file.place, file)
+  const unknown = found.filter(file => {
+    const before = known.get(file.place)
     if (before === undefined) return true
     hashed.set(file.path, before)
     tally.reused(file)
@@ -76,30 +80,42 @@ export async function importFiles(
   })
   // A second name of the same bytes is not read again.
   const namesAt = new Map<string, readonly FoundFile[]>()
-  const small: string[] = []
+  const small: Batch = { places: [], stamps: [] }
   const large: string[] = []
-  for (const names of Map.groupBy(fresh, file => file.identity).values()) {
-    const { place, size } = names[0] as FoundFile
+  for (const names of Map.groupBy(unknown, file => file.identity).values()) {
+    const { place, size, stamp } = names[0] as FoundFile
     namesAt.set(place, names)
-    ;(size > smallFileBytesMax ? large : small).push(place)
+    if (size > smallFileBytesMax) {
+      large.push(place)
+    } else {
+      small.places.push(place)
+      small.stamps.push(stamp)
+    }
   }
+  const fresh: HashedFile[] = []
   const onFile = (file: HashedFile): void => {
     for (const [index, name] of (namesAt.get(file.place) ?? []).entries()) {
-      hashed.set(name.path, index === 0 ? file : { ...file, place: name.place })
+      const named = index === 0 ? file : secondName(file, name.place)
+      fresh.push(named)
+      hashed.set(name.path, named)
       if (index === 0) tally.done(name)
       else tally.reused(name)
     }
   }
   const hashOptions = { signal, onFile, onBytes: (bytes: number) => tally.read(bytes) }
   const runs = [
-    deps.pool.hashFiles(small, hashOptions),
+    deps.pool.hashFiles(small.places, { ...hashOptions, stamps: small.stamps }),
     ...startRuns(large, largeAtOnce, place => deps.pool.hashFiles([place], hashOptions)),
   ]
   for (const run of runs) run.catch((error: unknown) => stop.abort(error))
   // All of them, so that no progress is told once the caller goes on.
   await Promise.allSettled(runs)
   signal.throwIfAborted()
-  return modelOf(hashed, tally.bytesReused)
+  return { ...modelOf(hashed), fresh, bytesReused: tally.bytesReused }
+}
+
+function secondName({ stamp, sha256, root, table }: HashedFile, place: string): HashedFile {
+  return { place, stamp, sha256, root, table }
 }
 
 /** `count` loops that share one queue. */
@@ -114,15 +130,19 @@ function startRuns<T>(
   })
 }
 
-function modelOf(hashed: ReadonlyMap<string, HashedFile>, bytesReused: number): ImportedModel {
+function modelOf(
+  hashed: ReadonlyMap<string, HashedFile>,
+): Omit<ImportedModel, 'fresh' | 'bytesReused'> {
   const entries = [...hashed].map(([path, { stamp, sha256, root }]) => {
     return { path, size: stamp.size, sha256, root }
   })
-  const manifest = makeManifest(entries)
-  const block = encodeManifest(manifest)
-  const files = manifest.files.map(({ path }) => ({ path, file: hashed.get(path) as HashedFile }))
+  const sealed = sealManifest(entries)
+  const files = sealed.manifest.files.map(({ path }) => ({
+    path,
+    file: hashed.get(path) as HashedFile,
+  }))
   const bytes = entries.reduce((sum, { size }) => sum + size, 0)
-  return { manifest, block, cid: manifestCid(block), files, bytes, bytesReused }
+  return { ...sealed, files, bytes }
 }
 
 /** What was done so far, told now and then and at the end. */

@@ -1,6 +1,6 @@
 /** One regular file, open for one read, with the proof that it did not change meanwhile. */
 
-import { closeSync, constants, fstatSync, openSync, statSync } from 'node:fs'
+import { closeSync, constants, fstatSync, openSync, readSync, statSync } from 'node:fs'
 import { formatBytes } from '../core/units.ts'
 import { LimitError, StorageError, systemCode } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
@@ -38,6 +38,25 @@ export function openFile(place: string): OpenFile {
   } catch (error) {
     closeSync(fd)
     throw error
+  }
+}
+
+/**
+ * What a file holds that fits into `buffer`, with a stamp from after the read: whoever has the same one
+ * from before knows that nothing changed in between. Undefined when it does not fit.
+ */
+export function readAtOnce(
+  place: string,
+  buffer: Buffer,
+): { bytes: Uint8Array; stamp: FileStamp } | undefined {
+  const fd = openDescriptor(place)
+  try {
+    const got = readSync(fd, buffer, 0, buffer.length, 0)
+    const stats = fstatSync(fd, { bigint: true })
+    if (!stats.isFile() || Number(stats.size) !== got) return undefined
+    return { bytes: buffer.subarray(0, got), stamp: stampOf(stats) }
+  } finally {
+    closeSync(fd)
   }
 }
 

@@ -8,13 +8,13 @@ import { viewOf } from '../core/bytes.ts'
 import { type CID, cidBytes, decodeCid } from '../core/cid.ts'
 import { InvalidInputError } from '../core/errors.ts'
 
-const majors = { uint: 0, bytes: 2, text: 3, array: 4, map: 5, tag: 6 } as const
-type Major = keyof typeof majors
+export const majors = { uint: 0, bytes: 2, text: 3, array: 4, map: 5, tag: 6 } as const
+export type Major = keyof typeof majors
 
 /** The tag of a CID. */
-const cidTag = 42
+export const cidTag = 42
 /** The byte before a CID: the multibase of binary. */
-const identityPrefix = 0x00
+export const identityPrefix = 0x00
 
 export class CborReader {
   readonly #bytes: Buffer

@@ -50,32 +50,62 @@ function checkOrder(files: readonly ListedFile[]): void {
   }
 }
 
-function checkCollisions(files: readonly ListedFile[]): void {
-  const taken = new Map<string, string>()
-  for (const { path } of files) {
-    const key = collisionKey(path)
-    const other = taken.get(key)
-    if (other !== undefined) {
-      throw new InvalidInputError(
-        `${quoted(other)} and ${quoted(path)} are one file on some systems`,
-        { hint: 'rename one of them' },
-      )
+/** Files in order, by collision key: those that are their own key by a search, the others in a Map. */
+class Keys {
+  readonly #files: readonly ListedFile[]
+  readonly #folded = new Map<string, string>()
+
+  constructor(files: readonly ListedFile[]) {
+    this.#files = files
+    for (const { path } of files) {
+      const key = collisionKey(path)
+      if (key === path) continue
+      const other = this.at(key)
+      if (other !== undefined) {
+        const [one = '', two = ''] = [other, path].toSorted(comparePaths)
+        throw new InvalidInputError(
+          `${quoted(one)} and ${quoted(two)} are one file on some systems`,
+          { hint: 'rename one of them' },
+        )
+      }
+      this.#folded.set(key, path)
     }
-    taken.set(key, path)
   }
+
+  /** The path with this key. */
+  at(key: string): string | undefined {
+    return this.#folded.get(key) ?? this.#search(key)
+  }
+
+  #search(key: string): string | undefined {
+    let low = 0
+    let high = this.#files.length
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      const path = this.#files[middle]?.path ?? ''
+      if (path === key) return path
+      if (comparePaths(path, key) < 0) low = middle + 1
+      else high = middle
+    }
+    return undefined
+  }
+}
+
+function checkCollisions(files: readonly ListedFile[]): void {
+  const keys = new Keys(files)
   let lastFolder = ''
   for (const { path } of files) {
-    const folder = path.slice(0, path.lastIndexOf('/') + 1)
     // Sorted: the files of a folder follow each other.
-    if (folder !== lastFolder) checkFolders(path, taken)
-    lastFolder = folder
+    if (path.startsWith(lastFolder) && path.lastIndexOf('/') < lastFolder.length) continue
+    lastFolder = path.slice(0, path.lastIndexOf('/') + 1)
+    checkFolders(path, keys)
   }
 }
 
 /** No folder that `path` lies in may be a file. */
-function checkFolders(path: string, taken: ReadonlyMap<string, string>): void {
+function checkFolders(path: string, keys: Keys): void {
   for (let at = path.indexOf('/'); at !== -1; at = path.indexOf('/', at + 1)) {
-    const file = taken.get(collisionKey(path.slice(0, at)))
+    const file = keys.at(collisionKey(path.slice(0, at)))
     if (file !== undefined) {
       throw new InvalidInputError(`${quoted(file)} is a file, and a folder of ${quoted(path)}`)
     }

@@ -3,12 +3,12 @@
  * same bytes on every machine that imports the same files. The rule is docs/spec/manifest.md.
  */
 
-import { encode } from '@ipld/dag-cbor'
 import { type CID, codecs, makeCid } from '../core/cid.ts'
 import { digestBytes, sha256 } from '../core/digest.ts'
 import { InvalidInputError } from '../core/errors.ts'
 import { MiB } from '../core/units.ts'
 import { CborReader } from './cbor-reader.ts'
+import { CborWriter, cidItemBytes, headBytesMax } from './cbor-writer.ts'
 import { checkFiles } from './check-files.ts'
 import { comparePaths, pathBytesMax } from './paths.ts'
 
@@ -47,19 +47,55 @@ export function makeManifest(files: Iterable<ManifestFile>): Manifest {
   return { type: manifestType, version: manifestVersion, chunking: chunkingId, files: sorted }
 }
 
+/** A manifest and its name: what makeManifest, encodeManifest and manifestCid give, checked once. */
+export interface SealedManifest {
+  readonly manifest: Manifest
+  readonly block: Uint8Array
+  readonly cid: CID
+}
+
+export function sealManifest(files: Iterable<ManifestFile>): SealedManifest {
+  const manifest = makeManifest(files)
+  const block = write(manifest)
+  return { manifest, block, cid: manifestCid(block) }
+}
+
 /** The canonical bytes; throws InvalidInputError unless `files` is sorted and could be a model. */
 export function encodeManifest(manifest: Manifest): Uint8Array {
   checkCount(manifest.files.length)
   checkFiles(manifest.files)
-  const { type, version, chunking } = manifest
+  return write(manifest)
+}
+
+/** Bytes of a file beside its path: four names, four values, the heads of all. */
+const fileBytesMax = 'pathrootsizesha256'.length + digestBytes + cidItemBytes + 8 * headBytesMax
+const manifestHeadBytesMax = 256
+
+function write({ type, version, chunking, files }: Manifest): Uint8Array {
+  const pathBytes = files.reduce((sum, { path }) => sum + Buffer.byteLength(path), 0)
+  const writer = new CborWriter(manifestHeadBytesMax + files.length * fileBytesMax + pathBytes)
+  writer.map(4)
+  writer.text('type')
+  writer.text(type)
+  writer.text('files')
+  writer.array(files.length)
   // Named one by one: nothing else that the objects may carry gets into the bytes.
-  const files = manifest.files.map(file => ({
-    path: file.path,
-    size: file.size,
-    sha256: file.sha256,
-    root: file.root,
-  }))
-  const block = encode({ type, version, chunking, files })
+  for (const { path, root, size, sha256: digest } of files) {
+    writer.map(4)
+    writer.text('path')
+    writer.text(path)
+    writer.text('root')
+    writer.cid(root)
+    writer.text('size')
+    writer.uint(size)
+    writer.text('sha256')
+    writer.byteString(digest)
+  }
+  writer.text('version')
+  writer.uint(version)
+  writer.text('chunking')
+  writer.text(chunking)
+  const block = writer.bytes
   checkBytes(block)
   return block
 }

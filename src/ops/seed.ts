@@ -10,14 +10,14 @@ import { findFiles } from '../ingest/folder.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
 import { importFiles } from '../ingest/import-files.ts'
 import type { Net } from '../net/net.ts'
-import type { Store } from '../store/store.ts'
+import type { NewModel, Store } from '../store/store.ts'
 import { linkTo } from './link.ts'
 import { openMeter } from './meter.ts'
 import type { OperationOptions } from './operation.ts'
 import { parseName } from './ref.ts'
 
 export interface SeedDeps {
-  readonly store: Pick<Store, 'addFiles' | 'addModel' | 'fileAt'>
+  readonly store: Pick<Store, 'addModel' | 'filesAt'>
   readonly net: Pick<Net, 'addresses' | 'providedChanged'>
   readonly pool: HashPool
   readonly clock: Clock
@@ -37,16 +37,19 @@ export async function seed(
   const name = request.name === undefined ? undefined : parseName(request.name)
   const meter = openMeter(clock, options.onEvent)
 
+  pool.warm()
   for (const path of request.paths) await refuseHome(deps, path)
   const found = await findFiles(request.paths, { signal })
-  const imported = await importFiles(
-    { pool, known: (place, stamp) => store.fileAt(place, stamp) },
-    found,
-    { signal, onProgress: progress => meter.report({ phase: 'hashing', peers: 0, ...progress }) },
-  )
+  const imported = await importFiles({ pool, known: files => store.filesAt(files) }, found, {
+    signal,
+    onProgress: progress => meter.report({ phase: 'hashing', peers: 0, ...progress }),
+  })
 
-  store.addFiles(imported.files.map(({ file }) => file))
-  const model = store.addModel({
+  const placements = imported.files.map(({ path, file }) => {
+    const { place, stamp, sha256, root } = file
+    return { path, place, size: stamp.size, sha256, root }
+  })
+  const model: NewModel = {
     manifest: imported.cid,
     block: imported.block,
     name,
@@ -54,20 +57,18 @@ export async function seed(
     folder: folderOf(request.paths),
     pinned: true,
     seeding: true,
-    files: imported.files.map(({ path, file }) => {
-      const { place, sha256, root, table } = file
-      return { path, place, size: table.size, sha256, root }
-    }),
-  })
+    files: placements,
+  }
+  const held = store.addModel(model, imported.fresh)
   net.providedChanged()
   log.info('model seeded', { manifest: imported.cid.toString(), name, bytes: imported.bytes })
   return {
     type: 'seeded',
     manifest: imported.cid.toString(),
-    name: model.name ?? null,
+    name: held.name ?? null,
     files: imported.files.length,
     bytes: imported.bytes,
-    link: linkTo(net, model),
+    link: linkTo(net, held),
   }
 }
 

@@ -5,13 +5,16 @@
  * A content is what the bytes of a file are: a root and its chunk table, stored once however many
  * copies of the file there are. A file is a content at a place; a partial is a content on its way to
  * a place. A content's SHA-256 is recorded only once a whole file has proven it.
+ *
+ * A file of one chunk has the raw CID of its SHA-256 as its root, which so says all: neither a table,
+ * nor a SHA-256, nor a chunk is recorded beside it. Models with 10,000 small files are made of them.
  */
 
 import { randomUUID } from 'node:crypto'
 import type { SQLOutputValue } from 'node:sqlite'
 import { Bitfield } from '../core/bitfield.ts'
 import { compareBytes } from '../core/bytes.ts'
-import { type CID, decodeCid } from '../core/cid.ts'
+import { type CID, codecs, decodeCid, digestOf, rawCid } from '../core/cid.ts'
 import { NotFoundError } from '../core/errors.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
 import { MiB } from '../core/units.ts'
@@ -75,6 +78,16 @@ const files = `SELECT ${fileColumns} FROM file f JOIN content c ON c.id = f.cont
 const partials = `SELECT p.place, p.folder, p.part, CAST(p.ino AS TEXT) AS ino, p.held, p.durable, p.boot,
   ${contentColumns} FROM partial p JOIN content c ON c.id = p.content`
 
+const insertContent = `INSERT INTO content (root, sha256, size, chunks, records)
+  VALUES (?, ?, ?, ?, ?) ON CONFLICT (root) DO NOTHING`
+
+interface ContentOfFile {
+  readonly root: CID
+  readonly table: ChunkTable
+  /** When it is proven. */
+  readonly sha256: Uint8Array | undefined
+}
+
 export class ChunkIndex {
   /** Random, made with the database: another one means that everything was forgotten. */
   readonly id: string
@@ -101,24 +114,38 @@ export class ChunkIndex {
   }
 
   contentsWith(sha256: Uint8Array): Content[] {
-    const sql = `SELECT ${contentColumns} FROM content c WHERE c.sha256 = ?`
-    return this.#db.all(sql, sha256).map(toContent)
+    const sql = `SELECT ${contentColumns} FROM content c WHERE c.root = ?1
+      UNION ALL SELECT ${contentColumns} FROM content c WHERE c.sha256 = ?2 AND c.root <> ?1`
+    return this.#db.all(sql, rawCid(sha256).bytes, sha256).map(toContent)
   }
 
   /** The content of this root, made if it is new. Give the SHA-256 only when it is proven. */
   putContent(root: CID, table: ChunkTable, sha256: Uint8Array | undefined): Content {
+    const made = this.makeContent({ root, table, sha256 }, table.size)
+    if (made !== undefined) return made
     const known = this.contentOf(root)
-    if (known === undefined) {
-      const sql = 'INSERT INTO content (root, sha256, size, chunks, records) VALUES (?, ?, ?, ?, ?)'
-      const id = this.#db.run(sql, root.bytes, sha256 ?? null, table.size, table.count, table.bytes)
-      return { id, root, sha256, size: table.size, chunks: table.count }
-    }
+    if (known === undefined) throw new NotFoundError(`${root.toString()} was just forgotten`)
     if (known.sha256 !== undefined || sha256 === undefined) return known
     this.#db.run('UPDATE content SET sha256 = ? WHERE id = ?', sha256, known.id)
     return { ...known, sha256 }
   }
 
+  /** Undefined when there is one of this root already. The table of a leaf is not looked at. */
+  makeContent(file: ContentOfFile, size: number): Content | undefined {
+    const { root } = file
+    if (isLeaf(root)) {
+      const chunks = size === 0 ? 0 : 1
+      const id = this.#db.insert(insertContent, root.bytes, null, size, chunks, noRecords)
+      return id === undefined ? undefined : { id, root, sha256: digestOf(root), size, chunks }
+    }
+    const { sha256, table } = file
+    const { count: chunks, bytes } = table
+    const id = this.#db.insert(insertContent, root.bytes, sha256 ?? null, size, chunks, bytes)
+    return id === undefined ? undefined : { id, root, sha256, size, chunks }
+  }
+
   tableOf(content: Content): ChunkTable {
+    if (isLeaf(content.root)) return ChunkTable.ofOneChunk(digestOf(content.root), content.size)
     const cached = this.#tables.get(content.id)
     if (cached !== undefined) {
       this.#tables.delete(content.id)
@@ -158,13 +185,14 @@ export class ChunkIndex {
         this.#db.run(sql, table.digest(index), content.id, index)
       }
       this.#db.run('DELETE FROM content WHERE id = ?', content.id)
-      this.#tables.delete(content.id)
-      this.#tableBytes -= content.chunks * cachedRecordBytes
+      if (this.#tables.delete(content.id)) this.#tableBytes -= content.chunks * cachedRecordBytes
     })
   }
 
   /** Makes the chunks of a content findable by their digest. */
-  indexChunks(content: Content, table: ChunkTable): void {
+  indexChunks(content: Content, file: Pick<ContentOfFile, 'table'>): void {
+    if (isLeaf(content.root)) return
+    const { table } = file
     const row = this.#db.get('SELECT indexed FROM content WHERE id = ?', content.id)
     if (row?.['indexed'] !== 0) return
     this.#db.run('UPDATE content SET indexed = 1 WHERE id = ?', content.id)
@@ -177,10 +205,11 @@ export class ChunkIndex {
   }
 
   positionsOf(digest: Uint8Array): ChunkPosition[] {
-    const sql = `SELECT k.position, ${contentColumns} FROM chunk k JOIN content c ON c.id = k.content
-      WHERE k.digest = ? LIMIT ${positionsMax}`
+    const sql = `SELECT 0 AS position, ${contentColumns} FROM content c WHERE c.root = ?1 AND c.size > 0
+      UNION ALL SELECT k.position, ${contentColumns} FROM chunk k JOIN content c ON c.id = k.content
+      WHERE k.digest = ?2 AND c.root <> ?1 LIMIT ${positionsMax}`
     return this.#db
-      .all(sql, digest)
+      .all(sql, rawCid(digest).bytes, digest)
       .map(row => ({ content: toContent(row), index: Number(row['position']) }))
   }
 
@@ -189,6 +218,13 @@ export class ChunkIndex {
   fileAt(place: string): IndexedFile | undefined {
     const row = this.#db.get(`${files} WHERE f.place = ?`, place)
     return row === undefined ? undefined : toFile(row)
+  }
+
+  /** Those of these places that are known, in any order. */
+  filesAt(places: readonly string[]): IndexedFile[] {
+    const columns = `SELECT ${fileColumns} FROM json_each(?) j CROSS JOIN file f ON f.place = j.value`
+    const sql = `${columns} JOIN content c ON c.id = f.content`
+    return this.#db.all(sql, JSON.stringify(places)).map(toFile)
   }
 
   filesWith(content: Content): IndexedFile[] {
@@ -258,11 +294,20 @@ export class ChunkIndex {
   }
 }
 
+const noRecords = new Uint8Array(0)
+
+/** Whether the file of this root is its one chunk, or empty. */
+function isLeaf(root: CID): boolean {
+  return root.code === codecs.raw
+}
+
 function toContent(row: Row): Content {
+  const root = decodeCid(row['root'] as Uint8Array)
+  const sha256 = isLeaf(root) ? digestOf(root) : (row['sha256'] as Uint8Array | null)
   return {
     id: Number(row['content']),
-    root: decodeCid(row['root'] as Uint8Array),
-    sha256: (row['sha256'] as Uint8Array | null) ?? undefined,
+    root,
+    sha256: sha256 ?? undefined,
     size: Number(row['size']),
     chunks: Number(row['chunks']),
   }

@@ -52,7 +52,8 @@ export class ChunkReader {
     const { holdings } = this.#deps
     const content = holdings.contentOf(root)
     const isChunk = Number.isInteger(chunk) && chunk >= 0 && chunk < (content?.chunks ?? 0)
-    if (content === undefined || !isChunk || !holdings.isServed(content)) throw notHeld(root, chunk)
+    if (content === undefined || !isChunk || !holdings.isServed(content.root))
+      throw notHeld(root, chunk)
     const failures: string[] = []
     // Twice, because a copy can move while it is read: a partial that is being published.
     for (let pass = 0; pass < 2; pass += 1) {

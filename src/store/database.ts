@@ -57,6 +57,13 @@ const busyTimeoutMs = 5 * second
 /** Checking costs 3 ms a MiB: beyond this size a start would take too long, and damage shows on use. */
 const checkBytesMax = 512 * MiB
 
+/**
+ * The log is copied into the database when it has so many bytes: the rows of 10,000 files fit four
+ * times, so that no commit of a model waits for that. It costs as much disk, and no more work.
+ */
+const logBytesMax = 16 * MiB
+const pageBytes = 4 * KiB
+
 /** SQLITE_CORRUPT and SQLITE_NOTADB. */
 const damageCodes: ReadonlySet<number> = new Set([11, 26])
 const fullCode = 13
@@ -118,6 +125,7 @@ function openChecked(options: DatabaseOptions): Database {
       PRAGMA synchronous = ${synchronous};
       PRAGMA foreign_keys = ON;
       PRAGMA cache_size = -${Math.ceil(cacheBytes / KiB)};
+      PRAGMA wal_autocheckpoint = ${logBytesMax / pageBytes};
     `)
     if (numberOf(db, 'page_count') * numberOf(db, 'page_size') <= checkBytesMax) {
       const check = db.prepare('PRAGMA quick_check(1)').get()?.['quick_check']
@@ -225,6 +233,12 @@ export class Database implements Disposable {
     return this.#try(() => Number(this.#prepare(sql).run(...values).lastInsertRowid))
   }
 
+  /** Returns the row id; undefined when nothing was inserted, as ON CONFLICT DO NOTHING wants it. */
+  insert(sql: string, ...values: SQLInputValue[]): number | undefined {
+    const { changes, lastInsertRowid } = this.#try(() => this.#prepare(sql).run(...values))
+    return changes === 0 ? undefined : Number(lastInsertRowid)
+  }
+
   /** All or nothing; inside another transaction it is a part of that one. */
   transaction<T>(work: () => T): T {
     if (this.#isInside()) return work()
@@ -238,6 +252,11 @@ export class Database implements Disposable {
       if (this.#isInside()) this.#db.exec('ROLLBACK')
       throw error
     }
+  }
+
+  /** Lets statements read the tables of another database as `name.table`; they must not write there. */
+  attach(path: string, name: string): void {
+    this.#try(() => this.#db.prepare(`ATTACH DATABASE ? AS ${name}`).run(path))
   }
 
   /** Copies the database, whole or not at all. */

@@ -1,22 +1,23 @@
 /** The store over plain files and two SQLite databases: what is opened, and who answers what. */
 
-import { readFile, stat } from 'node:fs/promises'
+import { readFile } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import { mapLimit } from '../core/async.ts'
 import { Bitfield } from '../core/bitfield.ts'
-import type { CID } from '../core/cid.ts'
+import { type CID, codecs } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
 import { InvalidInputError, StorageError } from '../core/errors.ts'
-import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
+import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
+import { chunkBytesMax } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import { ChunkIndex, type Content, type IndexedFile } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { openDatabase } from './database.ts'
-import { isGone } from './files.ts'
+import { isGone, regularStamp } from './files.ts'
 import { Removal } from './gc.ts'
-import { type Copy, hasChunk, Holdings } from './holdings.ts'
+import { type Change, type Copy, hasChunk, Holdings } from './holdings.ts'
 import { indexMigrations, stateMigrations } from './migrations.ts'
 import { Models } from './models.ts'
 import { OpenFiles } from './open-files.ts'
@@ -55,7 +56,8 @@ export interface StorePaths {
 
 /** The rows of 1M chunks go in a third faster than with SQLite's own 2 MiB. */
 const indexCacheBytes = 16 * MiB
-const stateCacheBytes = 2 * MiB
+/** The rows of 40,000 files: what does not fit is written twice. Taken when it is needed. */
+const stateCacheBytes = 16 * MiB
 /** Stats in flight: the four threads of Node's pool, kept busy. */
 const statsInFlightMax = 8
 
@@ -86,7 +88,7 @@ export async function openStore(deps: StoreDeps, options: StorePaths & Reserve):
     log.error(message, { movedAside })
   }
   const index = new ChunkIndex(indexDb)
-  const state = new StateDb(stateDb)
+  const state = new StateDb(stateDb, options.index)
   state.noteIndex(index.id)
   const holdings = new Holdings({ index, state, log, boot })
   const files = stack.use(new OpenFiles())
@@ -165,8 +167,13 @@ class DiskStore implements Store {
 
   // Models.
 
-  addModel(model: NewModel): HeldModel {
-    return this.#parts.models.add(model)
+  addModel(model: NewModel, hashed: readonly NewFile[] = []): HeldModel {
+    for (const file of hashed) requireWhole(file)
+    const { holdings, models } = this.#parts
+    return holdings.change([], change => {
+      this.#index(hashed, change)
+      return models.add(model, change)
+    })
   }
 
   model(manifest: CID): HeldModel | undefined {
@@ -209,27 +216,22 @@ class DiskStore implements Store {
 
   addFiles(files: readonly NewFile[]): void {
     for (const file of files) requireWhole(file)
-    const { index, holdings } = this.#parts
-    const replaced = files.flatMap(({ place }) => index.fileAt(place)?.content.root ?? [])
-    holdings.change([...replaced, ...files.map(({ root }) => root)], () => {
-      index.transaction(() => {
-        for (const { place, stamp, sha256, root, table } of files) {
-          const content = index.putContent(root, table, sha256)
-          index.putFile(place, content, stamp)
-          index.indexChunks(content, table)
-        }
-      })
-      for (const { place } of files) this.#forgetReads(place)
-    })
+    this.#parts.holdings.change([], change => this.#index(files, change))
   }
 
   fileAt(place: string, stamp: FileStamp): NewFile | undefined {
+    return this.filesAt([{ place, stamp }])[0]
+  }
+
+  filesAt(wanted: readonly { place: string; stamp: FileStamp }[]): NewFile[] {
     const { index } = this.#parts
-    const file = index.fileAt(place)
-    const sha256 = file?.content.sha256
-    if (file === undefined || sha256 === undefined || file.damaged !== undefined) return undefined
-    if (!sameStamp(file.stamp, stamp)) return undefined
-    return { place, stamp, sha256, root: file.content.root, table: index.tableOf(file.content) }
+    const stamps = new Map(wanted.map(({ place, stamp }) => [place, stamp]))
+    return index.filesAt([...stamps.keys()]).flatMap(({ place, content, stamp, damaged }) => {
+      const { root, sha256 } = content
+      const isSame = sameStamp(stamp, stamps.get(place) as FileStamp)
+      if (!isSame || sha256 === undefined || damaged !== undefined) return []
+      return { place, stamp, sha256, root, table: index.tableOf(content) }
+    })
   }
 
   async findFile(sha256: Uint8Array): Promise<string[]> {
@@ -343,6 +345,25 @@ class DiskStore implements Store {
     return stamp !== undefined && sameStamp(stamp, file.stamp)
   }
 
+  /** In one transaction; says what that changes of what is held. */
+  #index(files: readonly NewFile[], change: Change): void {
+    const { index } = this.#parts
+    for (const { content } of index.filesAt(files.map(({ place }) => place))) {
+      change.note(content.root)
+    }
+    index.transaction(() => {
+      for (const file of files) {
+        const made = index.makeContent(file, file.stamp.size)
+        if (made === undefined) change.note(file.root)
+        else change.noteMade(made)
+        const content = made ?? index.putContent(file.root, file.table, file.sha256)
+        index.putFile(file.place, content, file.stamp)
+        index.indexChunks(content, file)
+      }
+    })
+    for (const { place } of files) this.#forgetReads(place)
+  }
+
   #copyAt(place: string): { copy: Copy; content: Content } | undefined {
     const { index, holdings } = this.#parts
     const file = index.fileAt(place)
@@ -360,20 +381,12 @@ class DiskStore implements Store {
   }
 }
 
-function requireWhole({ place, stamp, table }: NewFile): void {
+function requireWhole(file: NewFile): void {
+  const { place, stamp, root } = file
   if (!isAbsolute(place)) throw new InvalidInputError(`not an absolute path: ${place}`)
-  if (stamp.size !== table.size) {
-    throw new InvalidInputError(`${place}: ${stamp.size} bytes, but chunks of ${table.size}`)
-  }
-}
-
-/** The stamp of a regular file; undefined when there is none to be read. */
-async function regularStamp(place: string): Promise<FileStamp | undefined> {
-  try {
-    const stats = await stat(place, { bigint: true })
-    return stats.isFile() ? stampOf(stats) : undefined
-  } catch (error) {
-    if (Error.isError(error) && 'code' in error) return undefined
-    throw error
+  // The table of one chunk follows from the root, and is not looked at.
+  const size = root.code === codecs.raw ? Math.min(stamp.size, chunkBytesMax) : file.table.size
+  if (stamp.size !== size) {
+    throw new InvalidInputError(`${place}: ${stamp.size} bytes, but chunks of ${size}`)
   }
 }

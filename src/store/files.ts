@@ -22,6 +22,7 @@ import {
   unlink,
 } from 'node:fs/promises'
 import { basename, dirname, isAbsolute, join, relative, sep } from 'node:path'
+import { type FileStamp, stampOf } from '../core/file-stamp.ts'
 import { InvalidInputError, messageOf, StorageError, systemCode } from '../core/errors.ts'
 
 /** Descriptors as folders are how Node gets openat; elsewhere paths are checked before use. */
@@ -161,6 +162,17 @@ export async function statLink(path: string): Promise<BigIntStats | undefined> {
   } catch (error) {
     if (isGone(error)) return undefined
     throw asStorageError(`looking at ${path}`, error)
+  }
+}
+
+/** The stamp of a regular file; undefined when there is none to be read. */
+export async function regularStamp(place: string): Promise<FileStamp | undefined> {
+  try {
+    const stats = await stat(place, { bigint: true })
+    return stats.isFile() ? stampOf(stats) : undefined
+  } catch (error) {
+    if (Error.isError(error) && 'code' in error) return undefined
+    throw error
   }
 }
 

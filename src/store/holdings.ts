@@ -11,6 +11,7 @@
  */
 
 import { Bitfield } from '../core/bitfield.ts'
+import { viewOf } from '../core/bytes.ts'
 import { type CID, codecs, digestOf } from '../core/cid.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
 import type { Logger } from '../core/log.ts'
@@ -43,6 +44,18 @@ export interface HoldingsDeps {
   /** Identifies this boot of the machine. */
   readonly boot: string
 }
+
+/** What is about to change, told in time: most of a seeded folder is new, and needs no look at all. */
+export interface Change {
+  /** What is served of this root may change. */
+  note(root: CID): void
+  /** Nothing had this content until now, and a whole file has it now. */
+  noteMade(content: Content): void
+  /** A model that serves this root is about to be added. */
+  noteServed(root: CID): void
+}
+
+const unheard: Change = { note() {}, noteMade() {}, noteServed() {} }
 
 export class Holdings {
   /** By the place of the finished file. */
@@ -108,13 +121,13 @@ export class Holdings {
     return new Bitfield(content.chunks, bytes)
   }
 
-  isServed(content: Content): boolean {
-    return this.#deps.state.isServed(content.root)
+  isServed(root: CID): boolean {
+    return this.#deps.state.isServed(root)
   }
 
   /** What others can get; undefined for what is not here or not for them. */
   servedOf(content: Content): Bitfield | undefined {
-    return this.isServed(content) ? this.heldOf(content) : undefined
+    return this.isServed(content.root) ? this.heldOf(content) : undefined
   }
 
   /** Whether a chunk of the file at `path` was hashed in this run. */
@@ -135,19 +148,38 @@ export class Holdings {
     this.#seen.delete(path)
   }
 
-  /** Runs `work`, which may change what is served of these roots, and tells the listeners. */
-  change<T>(roots: Iterable<CID>, work: () => T): T {
-    if (this.#listeners.size === 0) return work()
-    const unique = new Map([...roots].map(root => [root.toString(), root]))
-    const before = [...unique.values()].map(root => ({ root, bits: this.#servedUnder(root) }))
-    const result = work()
-    for (const { root, bits } of before) this.#tell(root, bits, this.#servedUnder(root))
+  /**
+   * Runs `work`, which may change what is served of these roots, and of those that it notes before it
+   * touches them; then tells the listeners.
+   */
+  change<T>(roots: Iterable<CID>, work: (change: Change) => T): T {
+    if (this.#listeners.size === 0) return work(unheard)
+    const before = new Map<string, { root: CID; bits: Bitfield | undefined }>()
+    const made = new Map<string, Content>()
+    const note = (root: CID): void => {
+      const key = keyOf(root)
+      if (before.has(key) || made.has(key)) return
+      before.set(key, { root, bits: this.#servedUnder(root) })
+    }
+    for (const root of roots) note(root)
+    const served = new Set<string>()
+    const noteServed = (root: CID): void => {
+      if (made.has(keyOf(root))) served.add(keyOf(root))
+      else if (!this.isServed(root)) note(root)
+    }
+    const noteMade = (content: Content): void => void made.set(keyOf(content.root), content)
+    const result = work({ note, noteMade, noteServed })
+    for (const { root, bits } of before.values()) this.#tell(root, bits, this.#servedUnder(root))
+    for (const [key, content] of made) {
+      if (content.chunks === 0 || !(served.has(key) || this.isServed(content.root))) continue
+      this.#emit({ root: content.root, gained: [[0, content.chunks]], lost: [] })
+    }
     return result
   }
 
   /** One more chunk of a partial: the frequent case, without comparing bitfields. */
   chunkWritten(content: Content, chunk: number): void {
-    if (this.#listeners.size === 0 || !this.isServed(content)) return
+    if (this.#listeners.size === 0 || !this.isServed(content.root)) return
     const isElsewhere = this.copiesOf(content).some(
       copy => copy.kind === 'file' && hasChunk(copy, chunk),
     )
@@ -155,8 +187,10 @@ export class Holdings {
   }
 
   /** Notes what a look at the file found; undefined: nothing is there, or no regular file. */
-  noteStamp({ place }: IndexedFile, stamp: FileStamp | undefined): void {
+  noteStamp(seen: IndexedFile, stamp: FileStamp | undefined): void {
+    if (!seen.changed && stamp !== undefined && sameStamp(stamp, seen.stamp)) return
     // Read again: it may have been re-imported while it was looked at.
+    const { place } = seen
     const file = this.#deps.index.fileAt(place)
     if (file === undefined) return
     const changed = stamp === undefined || !sameStamp(stamp, file.stamp)
@@ -224,6 +258,11 @@ export class Holdings {
   #emit(change: HeldChange): void {
     for (const listener of this.#listeners) listener(change)
   }
+}
+
+/** A root as the key of a Map: one character a byte. */
+function keyOf(root: CID): string {
+  return viewOf(root.bytes).toString('latin1')
 }
 
 export function hasChunk(copy: Copy, chunk: number): boolean {

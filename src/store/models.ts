@@ -1,12 +1,13 @@
 /** The models of this machine: what is wanted of each, and how much of that is held. */
 
 import type { Bitfield } from '../core/bitfield.ts'
-import { type CID, rawCid, sameCid } from '../core/cid.ts'
+import { viewOf } from '../core/bytes.ts'
+import { type CID, codecs, rawCid, sameCid } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
 import { InvalidInputError, NotFoundError } from '../core/errors.ts'
 import { isAbsolute } from 'node:path'
 import type { ChunkIndex, Content } from './chunk-index.ts'
-import type { Holdings } from './holdings.ts'
+import type { Change, Holdings } from './holdings.ts'
 import type { StateDb, StoredModel } from './state-db.ts'
 import type { HeldFile, HeldModel, ModelPlacement, ModelState, NewModel } from './store.ts'
 
@@ -24,15 +25,20 @@ export class Models {
     this.#deps = deps
   }
 
-  add(model: NewModel): HeldModel {
-    const { clock, state, holdings } = this.#deps
+  add(model: NewModel, change: Change): HeldModel {
+    const { clock, state } = this.#deps
     for (const place of [model.folder, ...model.files.map(file => file.place)]) {
       if (!isAbsolute(place)) throw new InvalidInputError(`not an absolute path: ${place}`)
     }
     const known = state.model(model.manifest)
-    const before = known === undefined ? [] : state.placements(known)
-    const roots = [...before, ...model.files].map(({ root }) => root)
-    holdings.change(roots, () => state.putModel(model, clock.now()))
+    // What was wanted in the same folder stays so; elsewhere, or no longer seeded, it may be lost.
+    const isKept = known === undefined || (model.seeding && known.folder === model.folder)
+    for (const { root } of isKept ? [] : state.placements(known)) change.note(root)
+    for (const { root } of model.files) {
+      if (model.seeding) change.noteServed(root)
+      else change.note(root)
+    }
+    state.putModel(model, clock.now())
     return this.#view(this.require(model.manifest))
   }
 
@@ -71,7 +77,7 @@ export class Models {
     for (const model of state.models()) {
       if (!model.seeding) continue
       for (const key of this.#keysOf(model)) {
-        const text = key.toString()
+        const text = viewOf(key.bytes).toString('latin1')
         if (given.has(text)) continue
         given.add(text)
         yield key
@@ -86,27 +92,33 @@ export class Models {
     if (given.length > 0) yield model.manifest
     for (const { file } of given) {
       yield file.root
-      if (file.state === 'held') yield rawCid(file.sha256)
+      // A raw root is that already.
+      if (file.state === 'held' && file.root.code !== codecs.raw) yield rawCid(file.sha256)
     }
   }
 
   #view(model: StoredModel): HeldModel {
     const { id: _, lost: __, ...shown } = model
-    let bytes = 0
-    let bytesHeld = 0
+    const whole = this.#deps.state.countHeld(model)
+    const others = this.#deps.state.placementsNotHeld(model)
+    let { bytes, bytes: bytesHeld } = whole
     let state: ModelState = 'complete'
-    const files = this.#files(model)
-    for (const { file, bytesHeld: held } of files) {
+    for (const placement of others) {
+      const { file, bytesHeld: held } = this.#file(placement)
       bytes += file.size
       bytesHeld += held
       if (file.state === 'changed') state = 'changed'
       else if (file.state !== 'held' && state === 'complete') state = 'partial'
     }
-    return { ...shown, state, files: files.length, bytes, bytesHeld }
+    return { ...shown, state, files: whole.files + others.length, bytes, bytesHeld }
   }
 
   #files(model: StoredModel): { file: HeldFile; bytesHeld: number }[] {
-    return this.#deps.state.placements(model).map(placement => this.#file(placement))
+    return this.#deps.state.placementsHeld(model).map(({ placement, chunks }) => {
+      if (chunks === undefined) return this.#file(placement)
+      const file: HeldFile = { ...placement, state: 'held', chunks, chunksHeld: chunks }
+      return { file, bytesHeld: placement.size }
+    })
   }
 
   #file(placement: ModelPlacement): { file: HeldFile; bytesHeld: number } {

@@ -284,7 +284,7 @@ export class PartialFile implements Partial, LivePartial {
       index.transaction(() => {
         const proven = index.putContent(file.root, file.table, file.sha256)
         index.putFile(file.place, proven, file.stamp)
-        index.indexChunks(proven, file.table)
+        index.indexChunks(proven, file)
         index.deletePartial(file.place)
       })
       holdings.live.delete(file.place)

@@ -95,7 +95,7 @@ export class Partials {
     holdings.change([content.root], () => {
       index.transaction(() => {
         index.putFile(place, content, stamp)
-        index.indexChunks(content, table)
+        index.indexChunks(content, { table })
         index.deletePartial(place)
       })
     })

@@ -3,11 +3,12 @@
 import { sha256 as nobleSha256 } from '@noble/hashes/sha2.js'
 import { execFile } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
-import { truncate, writeFile } from 'node:fs/promises'
+import { readFile, stat, truncate, writeFile } from 'node:fs/promises'
 import { promisify } from 'node:util'
 import { afterAll, expect, test } from 'vitest'
 import { toHex } from '../../../src/core/bytes.ts'
 import { InvalidInputError, StorageError, systemCode } from '../../../src/core/errors.ts'
+import { stampOf } from '../../../src/core/file-stamp.ts'
 import { MiB } from '../../../src/core/units.ts'
 import { openHashPool } from '../../../src/ingest/hash-file.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
@@ -137,6 +138,31 @@ test('hashes many files at once, in the order given', async () => {
   expect(files.slice(1).map(file => toHex(file.sha256))).toEqual(
     contents.map(bytes => createHash('sha256').update(bytes).digest('hex')),
   )
+})
+
+test('hashes a file that changed since it was looked at as it is now', async () => {
+  const names = ['seen-same', 'seen-longer', 'seen-large', 'seen-tensors']
+  const places = await Promise.all(names.map(name => put(name, randomBytes(100))))
+  const stamps = await Promise.all(
+    places.map(async place => stampOf(await stat(place, { bigint: true }))),
+  )
+  const longer = await put('seen-longer', randomBytes(200))
+  const large = await put('seen-large', randomBytes(5 * MiB))
+  const header = Buffer.from('{"a":{"dtype":"U8","shape":[9],"data_offsets":[0,9]}}')
+  const length = Buffer.alloc(8)
+  length.writeUInt32LE(header.length)
+  await put('seen-tensors', Buffer.concat([length, header, randomBytes(9)]))
+  const told: number[] = []
+  const files = await pool.hashFiles(places, { stamps, onBytes: bytes => told.push(bytes) })
+  for (const [index, { sha256, stamp }] of files.entries()) {
+    const bytes = await readFile(places[index] as string)
+    expect(toHex(sha256)).toBe(createHash('sha256').update(bytes).digest('hex'))
+    expect(stamp).toEqual(stampOf(await stat(places[index] as string, { bigint: true })))
+  }
+  expect(files.map(({ table }) => table.count)).toEqual([1, 1, 5, 2])
+  expect(files.map(({ place }) => place).slice(1, 3)).toEqual([longer, large])
+  const sizes = files.map(({ stamp }) => stamp.size)
+  expect(told.reduce((a, b) => a + b, 0)).toBe(sizes.reduce((a, b) => a + b, 0))
 })
 
 test('hashes no files when none are given', async () => {

@@ -78,10 +78,11 @@ test('does not hash what is known and unchanged', async () => {
   const second = await importFiles(
     {
       pool: watched,
-      known(place, stamp) {
-        const file = files.get(place)
-        return file !== undefined && sameStamp(file.stamp, stamp) ? file : undefined
-      },
+      known: found =>
+        found.flatMap(({ place, stamp }) => {
+          const file = files.get(place)
+          return file !== undefined && sameStamp(file.stamp, stamp) ? file : []
+        }),
     },
     await findFiles([folder]),
   )

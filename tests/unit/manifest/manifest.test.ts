@@ -8,6 +8,9 @@ import {
   decodeManifest,
   encodeManifest,
   makeManifest,
+  type Manifest,
+  type ManifestFile,
+  sealManifest,
   manifestBytesMax,
   manifestCid,
   manifestFilesMax,
@@ -26,6 +29,34 @@ interface ManifestVectors {
 }
 
 const vectors = readVectors<ManifestVectors>('manifest.json')
+
+test('seals as makeManifest, encodeManifest, manifestCid and @ipld/dag-cbor do', () => {
+  const file = fc
+    .tuple(fc.stringMatching(/^[a-zé日]{1,9}(\/[a-z0-9]{1,300})?$/u), fc.nat(2 ** 20), fc.boolean())
+    .map(([path, size, isLarge]) =>
+      isLarge ? largeFile(path, size + 2 ** 32) : smallFile(path, size + 1),
+    )
+  fc.assert(
+    fc.property(fc.array(file, { minLength: 1, maxLength: 40 }), files => {
+      const manifest = manifestOrNot(files)
+      fc.pre(manifest !== undefined)
+      const sealed = sealManifest(files.toReversed())
+      expect(sealed.manifest).toEqual(manifest)
+      expect(Buffer.from(sealed.block)).toEqual(Buffer.from(dagCbor.encode(manifest)))
+      expect(Buffer.from(encodeManifest(manifest))).toEqual(Buffer.from(sealed.block))
+      expect(sealed.cid.toString()).toBe(manifestCid(sealed.block).toString())
+    }),
+  )
+})
+
+function manifestOrNot(files: readonly ManifestFile[]): Manifest | undefined {
+  try {
+    return makeManifest(files)
+  } catch (error) {
+    if (error instanceof InvalidInputError) return undefined
+    throw error
+  }
+}
 
 test.for(vectors.valid)('valid: $name', vector => {
   const files = vector.files.map(file => ({

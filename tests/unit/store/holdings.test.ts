@@ -10,7 +10,7 @@ import { expect, test } from 'vitest'
 import { equalBytes } from '../../../src/core/bytes.ts'
 import { minute } from '../../../src/core/units.ts'
 import type { Partial } from '../../../src/store/partial.ts'
-import type { HeldChange, NewModel, Store } from '../../../src/store/store.ts'
+import type { HeldChange, NewFile, NewModel, Store } from '../../../src/store/store.ts'
 import { fuzzMs } from '../../support/fuzz.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
 import {
@@ -105,15 +105,19 @@ type Step = (world: World) => Promise<void> | void
 const placeNumber = fc.nat(places - 1)
 const contentNumber = fc.nat(contents.length - 1)
 
-const write = fc.tuple(placeNumber, contentNumber).map(([at, content]): Step => async world => {
+async function put(world: World, at: number, content: number): Promise<NewFile> {
   const file = contents[content] as TestFile
   await mkdir(dirname(world.place(at)), { recursive: true })
   await rm(`${world.place(at)}.away`, { force: true })
   // A new inode: the same bytes written twice within a tick would have the old stamp.
   await writeFile(`${world.place(at)}.new`, file.bytes)
   await rename(`${world.place(at)}.new`, world.place(at))
-  world.store.addFiles([await asNewFile(world.place(at), file)])
   world.spots[at] = { indexed: content, disk: 'as indexed', noticed: false, damaged: new Set() }
+  return asNewFile(world.place(at), file)
+}
+
+const write = fc.tuple(placeNumber, contentNumber).map(([at, content]): Step => async world => {
+  world.store.addFiles([await put(world, at, content)])
 })
 
 const edit = placeNumber.map((at): Step => async world => {
@@ -161,12 +165,25 @@ const confirm = placeNumber.map((at): Step => async world => {
 })
 
 const serve = contentNumber.map((content): Step => world => {
+  world.store.addModel(modelOf(world, content))
+})
+
+/** In one step: a model, and some of the files that it needs or does not. */
+const seed = fc
+  .tuple(contentNumber, fc.uniqueArray(placeNumber), fc.array(contentNumber, { minLength: places }))
+  .map(([content, ats, which]): Step => async world => {
+    const hashed: NewFile[] = []
+    for (const at of ats) hashed.push(await put(world, at, which[at] ?? content))
+    world.store.addModel(modelOf(world, content), hashed)
+  })
+
+function modelOf(world: World, content: number): NewModel {
   const model = testModel(join(world.folder, 'target', String(content)), {
     'file.bin': contents[content] as TestFile,
   })
-  world.store.addModel(model)
   world.served.set(content, model)
-})
+  return model
+}
 
 const forget = contentNumber.map((content): Step => async world => {
   const model = world.served.get(content)
@@ -212,6 +229,7 @@ const steps = fc.array(
     { weight: 2, arbitrary: quarantine },
     { weight: 1, arbitrary: confirm },
     { weight: 3, arbitrary: serve },
+    { weight: 3, arbitrary: seed },
     { weight: 1, arbitrary: forget },
     { weight: 3, arbitrary: fetch },
     { weight: 1, arbitrary: fc.constant(closePartials) },
