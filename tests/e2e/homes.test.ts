@@ -25,7 +25,7 @@ import { until } from '../support/poll.ts'
 let stage: Stage
 
 beforeAll(async () => {
-  stage = await openStage()
+  stage = await openStage({ allowedErrors: /models, names and pins are/ })
 })
 
 afterAll(() => stage[Symbol.asyncDispose]())

@@ -100,7 +100,7 @@ test('empty files, one name in two folders, links within, unicode and deep paths
     'a/config.json': '{}',
     'b/config.json': '{}',
     'b/twin.bin': seededBytes('twin', 2 * MiB),
-    'sp ace/-dash --to.txt': 'x',
+    'sp ace/with --dash.txt': 'x',
     'モデル/größe-é😀.txt': 'unicode',
     '.hidden': 'dot',
     "quote's $(x).txt": 'quotes',
@@ -138,7 +138,26 @@ test('single files and several paths make models too', async () => {
   expectError(await seeder.cw('seed', join(folder, 'a.bin'), join(folder, 'a.bin')), 2, /twice/)
 })
 
-test('a file of 2^32 bytes is seeded', { timeout: 120_000 }, async () => {
+test('kill -9 in the middle of seeding leaves nothing but the wish to ask again', async () => {
+  const folder = await writeFiles(stage.file('interrupted'), {
+    'a.bin': seededBytes('interrupted', 8 * MiB),
+    'b.bin': '',
+  })
+  await truncate(join(folder, 'b.bin'), GiB)
+  const before = await stage.start('seeding')
+  const { last } = await before.watch(['seed', folder, '--name', 'interrupted'], line => {
+    if (line.type === 'progress') void before.kill()
+  })
+  expect(last).toMatchObject({ type: 'error', code: 'UNAVAILABLE' })
+  const machine = await stage.start('seeding')
+  expect((await machine.cw('ls')).lines).toEqual([])
+  await truncate(join(folder, 'b.bin'), 3)
+  const { manifest } = await seed(machine, folder, '--name', 'interrupted')
+  const { last: same } = await runCw(stage.world, stage.file('no-home'), ['id', folder])
+  expect(same).toMatchObject({ type: 'manifest', manifest })
+})
+
+test('a file of 2^32 bytes is seeded', { timeout: 180_000 }, async () => {
   const folder = stage.file('sparse')
   await mkdir(folder)
   {
@@ -155,7 +174,7 @@ test('a file of 2^32 bytes is seeded', { timeout: 120_000 }, async () => {
   await truncate(join(folder, 'sparse.bin'), 0)
 })
 
-test('a model of 10,000 small files is seeded and pulled', { timeout: 120_000 }, async () => {
+test('a model of 10,000 small files is seeded and pulled', { timeout: 180_000 }, async () => {
   const folder = stage.file('many')
   const files: Record<string, string> = {}
   for (let number = 0; number < 10_000; number += 1) {

@@ -28,8 +28,13 @@ export interface Stage extends AsyncDisposable {
   start(name: string, knows?: readonly Machine[]): Promise<Machine>
 }
 
-/** Builds the command once, and ends every daemon and file with the test. */
-export async function openStage(): Promise<Stage> {
+/**
+ * Builds the command once, and ends every daemon and file with the test. Daemons must end well and log
+ * no error: that is a bug, or something a person must act on, which only some tests are about.
+ */
+export async function openStage({
+  allowedErrors,
+}: { allowedErrors?: RegExp } = {}): Promise<Stage> {
   const command = join(import.meta.dirname, '../../cw')
   execFileSync(command, ['--version'], { stdio: 'ignore' })
   await using opening = new AsyncDisposableStack()
@@ -38,6 +43,15 @@ export async function openStage(): Promise<Stage> {
   const machines: Machine[] = []
   opening.defer(async () => {
     await Promise.all(machines.map(machine => machine[Symbol.asyncDispose]()))
+    const errors = machines
+      .flatMap(machine =>
+        machine
+          .log()
+          .split('\n')
+          .map(line => `${machine.name}: ${line}`),
+      )
+      .filter(line => /^[^:]+: \S+ error /.test(line) && allowedErrors?.test(line) !== true)
+    expect(errors).toEqual([])
   })
   const open = opening.move()
   return {

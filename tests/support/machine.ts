@@ -30,9 +30,11 @@ export interface Machine extends AsyncDisposable {
   cw(...args: string[]): Promise<Outcome>
   /** The same, calling back for each line as it comes. */
   watch(args: readonly string[], onLine: (line: Line) => void): Promise<Outcome>
+  /** What the daemon wrote to stderr so far. */
+  log(): string
   /** kill -9 of the daemon: no goodbye, no clean-up. */
   kill(): Promise<void>
-  /** SIGTERM, and waits until it is gone. */
+  /** SIGTERM, and waits until it is gone; throws when it ends, or had ended by itself, other than well. */
   stop(): Promise<void>
 }
 
@@ -85,10 +87,14 @@ export async function startMachine(
   const watch: Machine['watch'] = (watched, onLine) => runCw(world, home, watched, onLine)
   const status = await watch(['status'], () => undefined)
   const { pid } = statusSchema.parse(status.last)
-  const end = async (signal: NodeJS.Signals): Promise<void> => {
-    if (child.exitCode !== null || child.signalCode !== null) return
-    process.kill(pid, signal)
+  let isKilled = false
+  const end = async (signal: 'SIGKILL' | 'SIGTERM'): Promise<void> => {
+    isKilled ||= signal === 'SIGKILL'
+    if (child.exitCode === null && child.signalCode === null) process.kill(pid, signal)
     await gone
+    if (isKilled || child.exitCode === 0) return
+    const how = child.exitCode ?? child.signalCode
+    throw new Error(`the daemon of ${name} ended with ${how}:\n${stderr}`)
   }
   return {
     name,
@@ -99,9 +105,10 @@ export async function startMachine(
     address: String((ready['addresses'] as string[])[0]),
     cw: (...words) => watch(words, () => undefined),
     watch,
+    log: () => stderr,
     kill: () => end('SIGKILL'),
     stop: () => end('SIGTERM'),
-    [Symbol.asyncDispose]: () => end('SIGTERM').catch(() => undefined),
+    [Symbol.asyncDispose]: () => end('SIGTERM'),
   }
 }
 
