@@ -1,7 +1,7 @@
 /**
- * Import: `cw id` of one large file against `openssl dgst`, of many small ones against `find` with
- * openssl, and the memory that a large one takes. Everything from the page cache, the start of the
- * process included.
+ * Import: `cw id` of one large file against `openssl dgst`; `cw id` and `cw seed` of many small ones
+ * against `find` with openssl; and the memory that a large one takes. Everything from the page cache,
+ * the start of the command included. Each seed meets a daemon that has never hashed a file.
  *
  *   node tests/bench/import.ts [--command ./cw] [--mib 2048] [--files 10000] [--rounds 5]
  */
@@ -13,6 +13,7 @@ import { mkdir, open, truncate, writeFile } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatRate, GiB, KiB, MiB } from '../../src/core/units.ts'
+import { startMachine } from '../support/machine.ts'
 import {
   interleave,
   median,
@@ -98,6 +99,34 @@ async function compareSmall(folder: string): Promise<void> {
   showBar({ name, value, must: 2, goal: 1, more: false, unit: 'x' })
 }
 
+async function compareSeed(folder: string): Promise<void> {
+  const find = [folder, '-type', 'f', '-exec', 'openssl', 'dgst', '-sha256', '{}', '+']
+  const daemonCpu: number[] = []
+  let homes = 0
+  const seconds = await interleave(
+    {
+      openssl: () => timeCommand('find', find),
+      async 'cw seed'() {
+        homes += 1
+        const world = { command, folder: scratch.path }
+        await using machine = await startMachine(world, `home-${homes}`, [])
+        const before = useOf(machine.pid)?.cpuSeconds ?? Number.NaN
+        const took = await timeCommand(command, ['--home', machine.home, '--json', 'seed', folder])
+        daemonCpu.push((useOf(machine.pid)?.cpuSeconds ?? Number.NaN) - before)
+        return took
+      },
+    },
+    rounds,
+  )
+  const ours = seconds.get('cw seed') ?? []
+  const theirs = seconds.get('openssl') ?? []
+  process.stdout.write(
+    `seed: cw seed ${spread(ours)} (CPU of the daemon ${spread(daemonCpu)}), openssl ${spread(theirs)}\n`,
+  )
+  const name = `seed of ${files} files of 4 KiB against find and openssl dgst`
+  showBar({ name, value: ratioOf(ours, theirs), must: 2, goal: 1, more: false, unit: 'x' })
+}
+
 /** A sparse file: the disk has no part in it, the digests and the table do. */
 async function measureMemory(path: string): Promise<void> {
   await writeFile(path, '')
@@ -119,4 +148,5 @@ showMachine()
 await timeCommand(command, ['--version'])
 await compareLarge(join(scratch.path, 'large.bin'))
 await compareSmall(join(scratch.path, 'small'))
+await compareSeed(join(scratch.path, 'small'))
 await measureMemory(join(scratch.path, 'sparse.bin'))
