@@ -63,7 +63,10 @@ function ownFolder(store: Store, modelsFolder: string, { manifest, name }: Targe
   const folder = placeIn(modelsFolder, name)
   const isTaken = store
     .models()
-    .some(other => other.folder === folder && !sameCid(other.manifest, manifest))
+    .some(
+      other =>
+        (other.folder === folder || other.name === name) && !sameCid(other.manifest, manifest),
+    )
   return isTaken ? `${folder}-${cid.slice(-tagCharacters)}` : folder
 }
 

@@ -93,8 +93,8 @@ function resolveName(store: Store, ref: Ref): ModelRef | FileRef {
 
 async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<Run> {
   const { store } = deps
-  const { request } = asked
-  const { manifest: cid, name } = ref
+  const { request, options } = asked
+  const { manifest: cid } = ref
   const peers = [...request.peers, ...ref.peers]
   const fetched = await fetchManifest(
     deps,
@@ -102,7 +102,8 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
     downloadOptions(deps, asked, peers, findPatienceMs),
   )
   const chosen = selectFiles(fetched.manifest.files, request)
-  const target = await chooseTarget(deps, { manifest: cid, name, to: request.to })
+  const target = await chooseTarget(deps, { manifest: cid, name: ref.name, to: request.to })
+  const name = nameFor(store, ref, options)
   const files = chosen.map(file => ({ ...file, place: target.placeOf(file.path) }))
   if (!target.isCopy) {
     store.addModel({
@@ -125,6 +126,21 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
     downloadOptions(deps, asked, peers, stallPatienceMs),
   )
   return { manifest: cid, target, files, result }
+}
+
+/** A link only suggests: it neither renames a model that is here nor takes the name of another. */
+function nameFor(
+  store: Store,
+  { manifest, name }: ModelRef,
+  { onEvent }: OperationOptions,
+): string | undefined {
+  const known = store.model(manifest)?.name
+  if (known !== undefined || name === undefined) return known
+  const holder = store.models().find(other => other.name === name)
+  if (holder === undefined) return name
+  const message = `${name} is the name of another model here: this one is kept without a name`
+  onEvent({ type: 'notice', level: 'warn', message })
+  return undefined
 }
 
 /** One file by its root or SHA-256: it becomes a model of its own, named by what was asked for. */

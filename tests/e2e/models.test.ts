@@ -16,6 +16,7 @@ import {
   openStage,
   pull,
   seed,
+  show,
   type Stage,
   startPull,
   succeeded,
@@ -135,6 +136,28 @@ test('a file in the home that the user changed is not deleted', async () => {
   const kept = await removed(keeper, 'rm', 'touched', '--files')
   expect(kept).toMatchObject({ filesDeleted: 1, kept: [join(path, 'config.json')] })
   expect(await filesBelow(path)).toEqual(['config.json', 'notes.txt'])
+})
+
+test('a link neither renames a model nor takes the name of another', async () => {
+  const mine = await writeFiles(stage.file('named'), { 'a.bin': 'mine' })
+  const { manifest } = await seed(keeper, mine, '--name', 'org/named')
+  const other = await seedModel('other')
+  const stolen = other.link.replace('name=other', 'name=org/named')
+  const { lines, last } = succeeded(await keeper.cw('pull', stolen))
+  const notice = lines.find(({ type }) => type === 'notice')
+  expect(notice?.['message']).toMatch(/org\/named is the name of another model/)
+  expect(last).toMatchObject({
+    type: 'pulled',
+    path: expect.stringMatching(/models\/org\/named-\w{8}$/),
+  })
+  expect(await names(keeper)).toContain('org/named')
+  expect((await show(keeper, 'org/named')).model.manifest).toBe(manifest)
+  expect((await show(keeper, other.manifest)).model.name).toBeNull()
+
+  await pull(keeper, other.link)
+  expect((await show(keeper, 'other')).model.manifest).toBe(other.manifest)
+  await pull(keeper, other.link.replace('name=other', 'name=renamed'))
+  expect((await show(keeper, other.manifest)).model.name).toBe('other')
 })
 
 test('what is removed is served no more', async () => {
