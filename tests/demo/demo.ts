@@ -11,6 +11,7 @@ import { mkdtemp, open, readdir, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs, promisify, styleText } from 'node:util'
+import type { z } from 'zod'
 import {
   fileSchema,
   progressSchema,
@@ -23,7 +24,13 @@ import {
 import { formatBytes, formatDuration, formatRate } from '../../src/core/units.ts'
 import { type DemoModel, provideModel } from './model.ts'
 import { generate } from './tiny-model.ts'
-import { type Machine, startMachine, witnessSha256, type World } from '../support/machine.ts'
+import {
+  type Machine,
+  type Outcome,
+  startMachine,
+  witnessSha256,
+  type World,
+} from '../support/machine.ts'
 
 const root = resolve(import.meta.dirname, '../..')
 
@@ -39,6 +46,12 @@ function step(title: string): void {
 function claim(holds: boolean, text: string): void {
   say(`  ${holds ? styleText('green', '✓') : styleText('red', '✗')} ${text}`)
   if (!holds) throw new Error(`a claim failed: ${text}`)
+}
+
+/** The command's result; what it said instead, when it failed. */
+function resultOf<T>({ last, stderr }: Outcome, schema: z.ZodType<T>): T {
+  if (last.type === 'error') throw new Error(`${String(last['message'])}\n${stderr}`)
+  return schema.parse(last)
 }
 
 async function ownModel(folder: string): Promise<DemoModel> {
@@ -61,9 +74,9 @@ async function seedInPlace(origin: Machine, model: DemoModel): Promise<SeededEve
   step('1. Seed it in place')
   const before = await stat(join(model.folder, model.weights), { bigint: true })
   const started = performance.now()
-  const { last } = await origin.cw('seed', model.folder, '--name', model.name)
+  const outcome = await origin.cw('seed', model.folder, '--name', model.name)
   const took = formatDuration(performance.now() - started)
-  const seeded = seededSchema.parse(last)
+  const seeded = resultOf(outcome, seededSchema)
   claim(seeded.bytes > 0, `origin seeds ${seeded.files} files, ${formatBytes(seeded.bytes)}`)
   say(`    in ${took}; manifest ${seeded.manifest}`)
 
@@ -87,8 +100,8 @@ async function seedInPlace(origin: Machine, model: DemoModel): Promise<SeededEve
 
 async function mirror(machine: Machine, seeded: SeededEvent, include?: string): Promise<string> {
   const only = include === undefined ? [] : ['--include', include]
-  const { last } = await machine.cw('pull', seeded.link, ...only)
-  const { files, bytes, bytesFetched, seconds, path } = pulledSchema.parse(last)
+  const outcome = await machine.cw('pull', seeded.link, ...only)
+  const { files, bytes, bytesFetched, seconds, path } = resultOf(outcome, pulledSchema)
   const rate = formatRate(bytesFetched / Math.max(0.001, seconds))
   claim(bytes > 0, `${machine.name} holds ${files} files, ${formatBytes(bytes)}, at ${rate}`)
   return path
@@ -116,10 +129,10 @@ async function touchLike(reference: string, path: string): Promise<void> {
 }
 
 async function findDamage(mirrorMachine: Machine, model: DemoModel, at: number): Promise<void> {
-  const { code, last } = await mirrorMachine.cw('verify', model.name)
-  const { bad } = verifiedSchema.parse(last)
+  const outcome = await mirrorMachine.cw('verify', model.name)
+  const { bad } = resultOf(outcome, verifiedSchema)
   const [first] = bad
-  claim(code === 6 && bad.length === 1, 'verify finds exactly one bad chunk and exits 6')
+  claim(outcome.code === 6 && bad.length === 1, 'verify finds exactly one bad chunk and exits 6')
   if (first === undefined) return
   const { path, offset, length } = first
   const named = path === model.weights && offset <= at && at < offset + length
@@ -134,7 +147,7 @@ async function fetchFromTheRest(
 ): Promise<{ pulled: PulledEvent; helper: Machine }> {
   let helper: Promise<Machine> | undefined
   const started = performance.now()
-  const { last } = await reader.watch(['pull', seeded.manifest], line => {
+  const outcome = await reader.watch(['pull', seeded.manifest], line => {
     if (line.type !== 'progress' || helper !== undefined) return
     const { phase, bytesDone, bytesTotal } = progressSchema.parse(line)
     if (phase !== 'waiting' || bytesDone === 0) return
@@ -145,7 +158,7 @@ async function fetchFromTheRest(
   const took = formatDuration(performance.now() - started)
   if (helper === undefined) throw new Error('a claim failed: the mirror served the damaged chunk')
   claim(true, 'the mirror refused the damaged chunk: the pull had to wait for another holder')
-  const pulled = pulledSchema.parse(last)
+  const pulled = resultOf(outcome, pulledSchema)
   claim(pulled.bytes === seeded.bytes, `reader has it all, in ${took}, without the origin`)
   return { pulled, helper: await helper }
 }
@@ -186,20 +199,23 @@ async function demo(world: World, model: DemoModel): Promise<void> {
   const seeded = await seedInPlace(origin, model)
 
   step('2. Mirror it, and let a fourth machine keep a part')
-  const mirrorMachine = await start('mirror', [origin.address])
-  const copy = await mirror(mirrorMachine, seeded)
-  const partial = await start('partial', [mirrorMachine.address])
+  const first = await start('mirror', [origin.address])
+  const copy = await mirror(first, seeded)
+  const partial = await start('partial', [first.address])
   await mirror(partial, seeded, model.weights)
   await partial.stop()
 
   step('3. Kill the origin: kill -9')
   await origin.kill()
-  const refused = await mirrorMachine.cw('connect', origin.address)
+  const refused = await first.cw('connect', origin.address)
   claim(refused.code !== 0, 'the origin is gone; nobody can reach it')
 
   step("4. Damage one chunk on the mirror's disk, leaving its size and times as they were")
+  // A chunk is hashed when it is first served after a start: rot is found by whoever restarts or verifies.
+  await first.stop()
   const at = await damage(join(copy, model.weights))
-  say(`    one bit flipped at byte ${at} of ${model.weights}`)
+  say(`    one bit flipped at byte ${at} of ${model.weights}; the mirror starts again`)
+  const mirrorMachine = await start('mirror', [])
 
   step('5. A third machine fetches the model from the mirror alone')
   const reader = await start('reader', [mirrorMachine.address])
