@@ -1,16 +1,6 @@
-/** What can be wrong with a file on disk, in the words a person needs; and its way across threads. */
+/** What can be wrong with a file on disk, in the words a person needs. */
 
-import {
-  CommonweightError,
-  ConflictError,
-  type ErrorCode,
-  type ErrorDetails,
-  InvalidInputError,
-  LimitError,
-  messageOf,
-  StorageError,
-  systemCode,
-} from '../core/errors.ts'
+import { ConflictError, messageOf, StorageError, systemCode } from '../core/errors.ts'
 
 /** A path as it can be shown on one line: control characters escaped. */
 export function shown(path: string): string {
@@ -52,44 +42,4 @@ export function kindOf(entry: FileKind): string {
   if (entry.isDirectory()) return 'a folder'
   if (entry.isFIFO()) return 'a named pipe'
   return entry.isSocket() ? 'a socket' : 'a device'
-}
-
-/** An error as it travels from a hash thread: classes do not survive the structured clone. */
-export interface SentError {
-  /** Undefined for a bug: then `message` is its stack. */
-  readonly code: ErrorCode | undefined
-  readonly message: string
-  readonly hint: string | undefined
-  readonly cause: { readonly message: string; readonly code: string | undefined } | undefined
-}
-
-export function sendError(error: unknown): SentError {
-  if (!(error instanceof CommonweightError)) {
-    const message = Error.isError(error) ? (error.stack ?? error.message) : String(error)
-    return { code: undefined, message, hint: undefined, cause: undefined }
-  }
-  const { code, message, hint, cause } = error
-  const sentCause =
-    cause === undefined ? undefined : { message: messageOf(cause), code: systemCode(cause) }
-  return { code, message, hint, cause: sentCause }
-}
-
-const classes: Partial<
-  Record<ErrorCode, new (message: string, details: ErrorDetails) => CommonweightError>
-> = {
-  STORAGE: StorageError,
-  CONFLICT: ConflictError,
-  LIMIT: LimitError,
-  INVALID_INPUT: InvalidInputError,
-}
-
-export function receiveError({ code, message, hint, cause }: SentError): Error {
-  const ErrorClass = code === undefined ? undefined : classes[code]
-  if (ErrorClass === undefined) return new Error(`a hash thread failed: ${message}`)
-  return new ErrorClass(message, {
-    ...(hint === undefined ? {} : { hint }),
-    ...(cause === undefined
-      ? {}
-      : { cause: Object.assign(new Error(cause.message), { code: cause.code }) }),
-  })
 }

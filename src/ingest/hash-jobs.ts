@@ -1,8 +1,8 @@
 /** What the main thread and the hash threads say to each other. */
 
 import type { FileStamp } from '../core/file-stamp.ts'
+import type { SentError } from '../core/sent-error.ts'
 import { MiB } from '../core/units.ts'
-import type { SentError } from './file-errors.ts'
 import type { RingMemory } from './ring.ts'
 
 /**

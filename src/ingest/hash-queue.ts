@@ -7,7 +7,7 @@ import type { Worker } from 'node:worker_threads'
 import { digestBytes } from '../core/digest.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
 import { lengthOf, type Range } from '../core/ranges.ts'
-import { receiveError } from './file-errors.ts'
+import { receiveError } from '../core/sent-error.ts'
 import { type FilesJob, type FilesReply, type Reply, unpackStamp } from './hash-jobs.ts'
 import { HashThread } from './hash-thread.ts'
 import { allocateRing, resetRing, type RingMemory, stopRing } from './ring.ts'
@@ -277,7 +277,7 @@ function takeBatch(left: Range[], threads: number): Range {
 
 function seenOf({ sha256s, stamps, others }: FilesReply, index: number): Seen {
   const other = others.get(index)
-  if (other?.kind === 'failed') throw receiveError(other.error)
+  if (other?.kind === 'failed') throw receiveError(other.error, 'a hash thread')
   const stamp = unpackStamp(stamps, index)
   if (other?.kind === 'large') return { kind: 'large', stamp, lengths: other.lengths }
   const sha256 = sha256s.subarray(index * digestBytes, (index + 1) * digestBytes)
@@ -294,7 +294,7 @@ async function allOrStop(
     ends.map(async end => {
       try {
         const reply = await end
-        if (reply?.kind === 'failed') throw receiveError(reply.error)
+        if (reply?.kind === 'failed') throw receiveError(reply.error, 'a hash thread')
         return reply
       } catch (error) {
         stop()

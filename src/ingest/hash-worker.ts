@@ -9,8 +9,9 @@ import { createSha256, digestBytes, sha256 } from '../core/digest.ts'
 import { CommonweightError, systemCode } from '../core/errors.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
 import { chunkBytesMax } from '../core/limits.ts'
+import { sendError } from '../core/sent-error.ts'
 import { isPlain } from '../formats/detect.ts'
-import { changedError, readError, sendError } from './file-errors.ts'
+import { changedError, readError } from './file-errors.ts'
 import { descriptorSource, planFile, readFully } from './file-plan.ts'
 import {
   batchMs,

@@ -23,8 +23,12 @@ export type AnswerShape =
   /** One frame of another type: peers. */
   | { readonly shape: 'frame'; readonly type: FrameType }
 
+/** Gives the memory for an answer of an exact size: at least so many bytes. */
+export type Allocate = (bytes: number) => Uint8Array
+
 interface Outstanding {
   readonly answer: AnswerShape
+  readonly allocate: Allocate
   readonly frame: Uint8Array
   readonly settle: PromiseWithResolvers<Uint8Array>
   /** 0 until sent. */
@@ -39,7 +43,16 @@ export interface RequestSpec {
   readonly payload: Uint8Array
   readonly answer: AnswerShape
   readonly signal: AbortSignal
+  /**
+   * Called when the first byte of an exact answer comes. Whoever gets the answer owns the memory; of a
+   * request that fails or is cancelled it must not be used again, as the rest of a frame may still be
+   * written there.
+   */
+  readonly allocate?: Allocate
 }
+
+/** Not zeroed: every byte handed out was written by a frame before. */
+const fresh: Allocate = bytes => Buffer.allocUnsafeSlow(bytes)
 
 /** First allocation for an answer of unknown size; doubles as bytes really arrive, whatever was said. */
 const firstBytes = 64 * KiB
@@ -73,6 +86,7 @@ export class RequestTable {
     if (this.#waiting.length >= waitingMax) throw new LimitError('too many requests wait')
     const entry: Outstanding = {
       answer: spec.answer,
+      allocate: spec.allocate ?? fresh,
       frame: encodeFrame(spec.type, 1, spec.payload),
       settle: Promise.withResolvers<Uint8Array>(),
       id: 0,
@@ -192,12 +206,10 @@ function room(entry: Outstanding, end: number): Uint8Array {
   const { answer } = entry
   if (answer.shape === 'frame') throw new ProtocolError('data answers a question for more')
   // A chunk gets its one buffer at once; it is not asked for before its size is known.
-  const size =
+  const larger =
     answer.shape === 'exact'
-      ? answer.bytes
-      : Math.min(answer.bytes, Math.max(firstBytes, end, (buffer?.length ?? 0) * 2))
-  // Not zeroed: every byte handed out was written by a frame before.
-  const larger = Buffer.allocUnsafeSlow(size)
+      ? entry.allocate(answer.bytes)
+      : fresh(Math.min(answer.bytes, Math.max(firstBytes, end, (buffer?.length ?? 0) * 2)))
   if (buffer !== undefined) larger.set(buffer.subarray(0, entry.received))
   entry.buffer = larger
   return larger

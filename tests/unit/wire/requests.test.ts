@@ -195,3 +195,25 @@ test('more than 4096 waiting requests are a bug of the caller', async () => {
   for (let index = 0; index < 4096; index += 1) void askChunk(1)
   await expect(askChunk(1)).rejects.toThrow(LimitError)
 })
+
+test('puts an answer into the memory it was given, when its first byte comes', async () => {
+  table.open(1)
+  const memory = new Uint8Array(16)
+  let allocated = 0
+  const request = table.request({
+    type: frameTypes.getChunk,
+    payload: new Uint8Array(40),
+    answer: { shape: 'exact', bytes: 3 },
+    signal: never,
+    allocate: bytes => {
+      allocated += bytes
+      return memory
+    },
+  })
+  expect(allocated).toBe(0)
+  answer(1, Uint8Array.of(1, 2, 3))
+  expect(allocated).toBe(3)
+  const bytes = await request
+  expect(bytes).toEqual(Uint8Array.of(1, 2, 3))
+  expect(bytes.buffer).toBe(memory.buffer)
+})
