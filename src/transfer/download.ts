@@ -6,6 +6,7 @@
 import type { CID } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
 import type { Logger } from '../core/log.ts'
+import type { Allowance } from '../core/rate-limit.ts'
 import { second } from '../core/units.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import type { Store } from '../store/store.ts'
@@ -73,6 +74,8 @@ export interface DownloadOptions {
   readonly signal: AbortSignal
   /** Multiaddrs from the link or --peer. */
   readonly peers: readonly string[]
+  /** The limit on the speed of downloads. None when left out. */
+  readonly allowance?: Allowance | undefined
   /** Give up with NotFoundError or UnavailableError when nobody served a byte for so long. */
   readonly patienceMs: number
   /** A few times a second at most. */

@@ -13,6 +13,8 @@ import type { SourceId } from './source.ts'
 export interface Peer {
   readonly id: SourceId
   readonly score: Score
+  /** No limit on the speed of downloads applies to it. */
+  readonly isUnlimited: boolean
   /** What it can be asked for: a part of `said`. */
   readonly holder: Holder
   /** What it says it holds. */
@@ -61,9 +63,10 @@ export class Roster {
     return blame
   }
 
-  add(id: SourceId, requestsMax: number | undefined): Peer {
+  add(id: SourceId, requestsMax: number | undefined, isUnlimited: boolean): Peer {
     const peer: Peer = {
       id,
+      isUnlimited,
       score: new Score(this.blameOf(id), requestsMax),
       holder: this.#picker.newHolder(),
       said: new NumberSet(),

@@ -5,9 +5,10 @@
  */
 
 import type { Bitfield } from '../core/bitfield.ts'
+import { LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
 import type { Range } from '../core/ranges.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
-import type { SourceId } from './source.ts'
+import type { Source, SourceId } from './source.ts'
 
 export interface ChunkName {
   readonly file: number
@@ -29,6 +30,8 @@ export type SessionEvent =
       readonly type: 'source-added'
       readonly source: SourceId
       readonly requestsMax: number | undefined
+      /** No limit on the speed of downloads applies to it. */
+      readonly isUnlimited?: boolean | undefined
     }
   | { readonly type: 'source-gone'; readonly source: SourceId }
   | {
@@ -65,6 +68,8 @@ export type SessionEvent =
       readonly range: Range
       readonly priority: number
     }
+  /** The limit on the speed of downloads lets more be asked for now. */
+  | { readonly type: 'allowed' }
   /** Time passes: several times a second. */
   | { readonly type: 'tick' }
 
@@ -83,3 +88,11 @@ export type SessionAction =
   | { readonly type: 'publish'; readonly file: number }
   /** Nobody known serves anything that is missing. Said once each time that becomes so. */
   | { readonly type: 'need-sources' }
+
+/** Undefined for an error that is not the source's doing. */
+export function failureOf(error: unknown, source: Source): Failure | undefined {
+  if (error instanceof ProtocolError) return 'rules'
+  if (source.closed.aborted) return 'gone'
+  if (error instanceof LimitError) return 'busy'
+  return error instanceof UnavailableError ? 'refused' : undefined
+}

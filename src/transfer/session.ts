@@ -6,8 +6,10 @@
  */
 
 import { ProtocolError } from '../core/errors.ts'
+import type { Allowance } from '../core/rate-limit.ts'
 import { MiB, minute } from '../core/units.ts'
 import { FileList, type SessionFile } from './file-list.ts'
+import { canHedge, type Flight, pickHedge } from './hedge.ts'
 import { Picker } from './picker.ts'
 import { type Peer, Roster } from './roster.ts'
 import type { Ask } from './scoreboard.ts'
@@ -17,10 +19,6 @@ import type { ChunkName, SessionAction, SessionEvent, SourceChunk } from './sess
 const openFilesMaxDefault = 128
 /** Asked for or not yet written, over all sources: what bounds a download's memory. */
 const bytesInFlightMaxDefault = 64 * MiB
-/** The first request of a chunk and two hedges. */
-const asksPerChunkMax = 3
-/** A hedge must promise to be so much faster than what it is to overtake. */
-const hedgeGain = 2
 /** A refused chunk is asked for again after this, if the claim stands. */
 const refusedMs = minute
 
@@ -28,16 +26,10 @@ export interface SessionOptions {
   readonly files: number
   /** 0 <= n < 1. */
   readonly random: () => number
+  /** The limit on the speed of downloads, which the bytes asked for count against. None when left out. */
+  readonly allowance?: Pick<Allowance, 'isOpen' | 'spend'> | undefined
   readonly openFilesMax?: number
   readonly bytesInFlightMax?: number
-}
-
-/** A chunk in flight. */
-interface Flight {
-  readonly entry: SessionFile
-  readonly chunk: number
-  readonly bytes: number
-  readonly asks: { readonly peer: Peer; readonly ask: Ask }[]
 }
 
 export class Session {
@@ -45,6 +37,7 @@ export class Session {
   readonly #picker: Picker
   readonly #roster: Roster
   readonly #bytesInFlightMax: number
+  readonly #allowance: SessionOptions['allowance']
   readonly #asked = new Map<number, Flight>()
   /** Chunks with a passed deadline: worth a hedge before anything else. */
   readonly #late = new Set<number>()
@@ -56,10 +49,12 @@ export class Session {
   #wakeAll = false
   #turn = 0
   #saidNeed = false
+  #isHeldBack = false
 
   constructor(options: SessionOptions) {
     this.#files = new FileList(options.files, options.openFilesMax ?? openFilesMaxDefault)
     this.#bytesInFlightMax = options.bytesInFlightMax ?? bytesInFlightMaxDefault
+    this.#allowance = options.allowance
     this.#picker = new Picker(options.random)
     this.#roster = new Roster(this.#picker, this.#files)
   }
@@ -83,6 +78,11 @@ export class Session {
     return this.#asked.size === 0 && this.#arriving.size === 0 && this.#picker.pickable === 0
   }
 
+  /** More would have been asked for if the allowance were open: say `allowed` when it is. */
+  get isHeldBack(): boolean {
+    return this.#isHeldBack
+  }
+
   /** Sources that delivered within so many milliseconds before now. */
   activeSources(withinMs: number): number {
     const isActive = ({ score }: Peer): boolean =>
@@ -94,6 +94,7 @@ export class Session {
   apply(event: SessionEvent, nowMs: number): SessionAction[] {
     this.#nowMs = nowMs
     this.#actions = []
+    this.#isHeldBack = false
     const peer = this.#react(event)
     this.#openFiles()
     if (this.#wakeAll) this.#fillAll()
@@ -106,7 +107,7 @@ export class Session {
   #react(event: SessionEvent): Peer | undefined {
     switch (event.type) {
       case 'source-added':
-        return this.#sourceAdded(event.source, event.requestsMax)
+        return this.#sourceAdded(event)
       case 'source-gone':
         return this.#sourceGone(event.source)
       case 'have':
@@ -139,14 +140,18 @@ export class Session {
         this.#picker.prioritize(first + start, first + end, event.priority)
         return undefined
       }
+      case 'allowed':
+        this.#wakeAll = true
+        return undefined
       case 'tick':
         return this.#tick()
     }
   }
 
-  #sourceAdded(source: string, requestsMax: number | undefined): Peer | undefined {
+  #sourceAdded(event: Extract<SessionEvent, { type: 'source-added' }>): Peer | undefined {
+    const { source, requestsMax, isUnlimited = false } = event
     if (this.#roster.get(source) !== undefined) this.#sourceGone(source)
-    const peer = this.#roster.add(source, requestsMax)
+    const peer = this.#roster.add(source, requestsMax, isUnlimited)
     const { banned } = peer.score.blame
     if (banned !== undefined) {
       this.#roster.remove(peer)
@@ -245,6 +250,8 @@ export class Session {
     if (found === undefined) return undefined
     const { flight, peer } = found
     this.#drop(flight, peer)
+    // It sent nothing; what is cancelled may be on its way, and counts.
+    if (!peer.isUnlimited) this.#allowance?.spend(-flight.bytes)
     switch (event.failure) {
       case 'gone':
         // Its source-gone follows; asking it again until then would only fail again.
@@ -399,11 +406,22 @@ export class Session {
 
   #fill(peer: Peer): void {
     while (!this.#isFull && peer.score.hasRoom(this.#nowMs)) {
+      if (!peer.isUnlimited && this.#allowance?.isOpen === false) {
+        // Looked at again when it opens: whether there is something to ask for is found out then.
+        this.#isHeldBack = true
+        return
+      }
       const late = this.#pickLate(peer)
-      const chunk = late ?? this.#picker.pick(peer.holder) ?? this.#pickHedge(peer)
+      const chunk = late ?? this.#picker.pick(peer.holder) ?? this.#hedge(peer)
       if (chunk === undefined) return
       this.#ask(peer, chunk)
     }
+  }
+
+  /** The endgame: everything that can be had is asked for. */
+  #hedge(peer: Peer): number | undefined {
+    if (this.#picker.pickable > 0) return undefined
+    return pickHedge(this.#asked.values(), peer, this.#nowMs)
   }
 
   #ask(peer: Peer, chunk: number): void {
@@ -412,6 +430,7 @@ export class Session {
     flight.asks.push({ peer, ask })
     peer.asks.set(chunk, ask)
     this.#bytesInFlight += flight.bytes
+    if (!peer.isUnlimited) this.#allowance?.spend(flight.bytes)
     const name = nameOf(flight)
     this.#actions.push({ type: 'request', source: peer.id, ...name, length: flight.bytes })
   }
@@ -428,34 +447,9 @@ export class Session {
   #pickLate(peer: Peer): number | undefined {
     if (peer.score.isSnubbed) return undefined
     for (const chunk of this.#late) {
-      if (this.#canHedge(this.#asked.get(chunk) as Flight, peer)) return chunk
+      if (canHedge(this.#asked.get(chunk) as Flight, peer)) return chunk
     }
     return undefined
-  }
-
-  /** The endgame: everything that can be had is asked for, and this source could be sooner. */
-  #pickHedge(peer: Peer): number | undefined {
-    if (this.#picker.pickable > 0 || peer.score.isSnubbed) return undefined
-    let longestMs = 0
-    let best: Flight | undefined
-    for (const flight of this.#asked.values()) {
-      if (!this.#canHedge(flight, peer)) continue
-      const remainingMs = Math.min(...flight.asks.map(({ ask }) => this.#remainingMs(ask)))
-      const isWorthIt = remainingMs > hedgeGain * peer.score.expectedMs(flight.bytes)
-      if (remainingMs <= longestMs || !isWorthIt) continue
-      longestMs = remainingMs
-      best = flight
-    }
-    return best?.chunk
-  }
-
-  #canHedge({ chunk, asks }: Flight, peer: Peer): boolean {
-    return asks.length < asksPerChunkMax && !peer.asks.has(chunk) && peer.holder.claims.has(chunk)
-  }
-
-  /** What is overdue by some time is guessed to take that time again. */
-  #remainingMs({ expectedAtMs }: Ask): number {
-    return Math.abs(expectedAtMs - this.#nowMs)
   }
 
   #askOf(name: SourceChunk): { flight: Flight; peer: Peer; ask: Ask } | undefined {

@@ -47,6 +47,8 @@ export interface Source {
   readonly kind: 'peer' | 'web-seed'
   /** Requests it takes at a time, as it said itself. 64 when it did not. */
   readonly requestsMax?: number
+  /** On this machine or its LAN: no limit on the speed of downloads applies. False when left out. */
+  readonly isUnlimited?: boolean
   /**
    * Aborted, with the reason, when the source is gone. One that comes back is a new Source with the
    * same id, which the finder yields again.

@@ -3,14 +3,7 @@
  * publishes files. Decides nothing itself but when to give up.
  */
 
-import type { Bitfield } from '../core/bitfield.ts'
-import {
-  IntegrityError,
-  LimitError,
-  messageOf,
-  ProtocolError,
-  UnavailableError,
-} from '../core/errors.ts'
+import { IntegrityError, messageOf, ProtocolError, UnavailableError } from '../core/errors.ts'
 import { second } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import { verifyDigest } from '../dag/verify.ts'
@@ -24,10 +17,10 @@ import type {
 } from './download.ts'
 import { readLocalChunk } from './reuse.ts'
 import { Session } from './session.ts'
-import type { Failure, SessionAction, SessionEvent } from './session-events.ts'
+import { failureOf, type SessionAction, type SessionEvent } from './session-events.ts'
 import type { HaveUpdate, Source, SourceId } from './source.ts'
 import { TableFetcher } from './table-fetcher.ts'
-import type { Tally } from './tally.ts'
+import { bytesHeld, type Tally } from './tally.ts'
 
 /** Deadlines are seconds; progress is told four times a second. */
 const tickMs = second / 4
@@ -66,6 +59,8 @@ export class SwarmRun {
   #hadSources = false
   #progressAtMs: number
   #noticeAtMs = -Infinity
+  /** While it waits for its turn to ask for more. */
+  #leaveAllowance: (() => void) | undefined
 
   constructor(
     deps: DownloadDeps,
@@ -79,7 +74,11 @@ export class SwarmRun {
     for (const [file, { root }] of request.files.entries()) {
       this.#fileByRoot.set(root.toString(), file)
     }
-    this.#session = new Session({ files: this.#files.length, random: () => deps.random() })
+    this.#session = new Session({
+      files: this.#files.length,
+      random: () => deps.random(),
+      allowance: options.allowance,
+    })
     this.#progressAtMs = deps.clock.monotonic()
     this.#tables = new TableFetcher({
       ...deps,
@@ -103,6 +102,7 @@ export class SwarmRun {
     } finally {
       signal.removeEventListener('abort', onAbort)
       this.#stop.abort()
+      this.#leaveAllowance?.()
       for (const source of this.#sources.values()) this.#cancelAll(source.id)
       while (this.#tasks.size > 0) await Promise.all(this.#tasks)
       await this.#closeFiles()
@@ -143,6 +143,14 @@ export class SwarmRun {
     if (this.#stop.signal.aborted) return
     for (const action of this.#session.apply(event, this.#deps.clock.monotonic())) this.#act(action)
     if (this.#session.isDone) this.#finished.resolve()
+    else if (this.#session.isHeldBack) this.#awaitAllowance()
+  }
+
+  #awaitAllowance(): void {
+    this.#leaveAllowance ??= this.#options.allowance?.whenOpen(() => {
+      this.#leaveAllowance = undefined
+      this.#apply({ type: 'allowed' })
+    })
   }
 
   #act(action: SessionAction): void {
@@ -192,7 +200,8 @@ export class SwarmRun {
     this.#requests.set(source.id, new Map())
     const onClosed = (): void => this.#removeSource(source)
     source.closed.addEventListener('abort', onClosed, { once: true, signal: this.#stop.signal })
-    this.#apply({ type: 'source-added', source: source.id, requestsMax: source.requestsMax })
+    const { id, requestsMax, isUnlimited } = source
+    this.#apply({ type: 'source-added', source: id, requestsMax, isUnlimited })
     this.#watch(source, [...this.#files.keys()])
     this.#tables.wake()
   }
@@ -394,7 +403,8 @@ export class SwarmRun {
       this.#options.onProgress(this.#progress())
       await clock.sleep(tickMs, this.#stop.signal)
       this.#apply({ type: 'tick' })
-      if (this.#localWork > 0) this.#progressed()
+      // What holds it up is here, and not that nobody serves.
+      if (this.#localWork > 0 || this.#leaveAllowance !== undefined) this.#progressed()
       const idleMs = clock.monotonic() - this.#progressAtMs
       if (idleMs > this.#options.patienceMs) throw this.#givenUp()
     }
@@ -436,14 +446,6 @@ export class SwarmRun {
 
 const cancelled = new UnavailableError('not needed any more')
 
-/** Undefined for an error that is not the source's doing. */
-function failureOf(error: unknown, source: Source): Failure | undefined {
-  if (error instanceof ProtocolError) return 'rules'
-  if (source.closed.aborted) return 'gone'
-  if (error instanceof LimitError) return 'busy'
-  return error instanceof UnavailableError ? 'refused' : undefined
-}
-
 function keyOf({ file, index }: { file: number; index: number }): string {
   return `${file}/${index}`
 }
@@ -451,11 +453,4 @@ function keyOf({ file, index }: { file: number; index: number }): string {
 function someIndex(count: number, test: (index: number) => boolean): boolean {
   for (let index = 0; index < count; index += 1) if (test(index)) return true
   return false
-}
-
-function bytesHeld(table: ChunkTable, held: Bitfield): number {
-  if (held.isFull) return table.size
-  let bytes = 0
-  for (const [start, end] of held.runs()) bytes += table.offset(end) - table.offset(start)
-  return bytes
 }

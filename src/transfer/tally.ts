@@ -1,5 +1,7 @@
 /** What a download has done so far: for progress and for its result. */
 
+import type { Bitfield } from '../core/bitfield.ts'
+import type { ChunkTable } from '../dag/chunk-table.ts'
 import type { DownloadProgress, DownloadResult, WantedFile } from './download.ts'
 import type { SourceId } from './source.ts'
 
@@ -48,4 +50,12 @@ export class Tally {
       sources: Array.from(this.#bySource, ([id, bytes]) => ({ id, bytes })),
     }
   }
+}
+
+/** Of a file of which these chunks are held. */
+export function bytesHeld(table: ChunkTable, held: Bitfield): number {
+  if (held.isFull) return table.size
+  let bytes = 0
+  for (const [start, end] of held.runs()) bytes += table.offset(end) - table.offset(start)
+  return bytes
 }

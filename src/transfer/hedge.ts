@@ -1,0 +1,44 @@
+/** When a chunk that was asked of one source is worth asking of a second one. Pure. */
+
+import type { SessionFile } from './file-list.ts'
+import type { Peer } from './roster.ts'
+import type { Ask } from './scoreboard.ts'
+
+/** The first request of a chunk and two hedges. */
+const asksPerChunkMax = 3
+/** A hedge must promise to be so much faster than what it is to overtake. */
+const hedgeGain = 2
+
+/** A chunk in flight. */
+export interface Flight {
+  readonly entry: SessionFile
+  readonly chunk: number
+  readonly bytes: number
+  readonly asks: { readonly peer: Peer; readonly ask: Ask }[]
+}
+
+export function canHedge({ chunk, asks }: Flight, peer: Peer): boolean {
+  return asks.length < asksPerChunkMax && !peer.asks.has(chunk) && peer.holder.claims.has(chunk)
+}
+
+/** The chunk that takes longest, if this source could be sooner. */
+export function pickHedge(
+  flights: Iterable<Flight>,
+  peer: Peer,
+  nowMs: number,
+): number | undefined {
+  if (peer.score.isSnubbed) return undefined
+  let longestMs = 0
+  let best: Flight | undefined
+  for (const flight of flights) {
+    if (!canHedge(flight, peer)) continue
+    // What is overdue by some time is guessed to take that time again.
+    const lefts = flight.asks.map(({ ask }) => Math.abs(ask.expectedAtMs - nowMs))
+    const remainingMs = Math.min(...lefts)
+    const isWorthIt = remainingMs > hedgeGain * peer.score.expectedMs(flight.bytes)
+    if (remainingMs <= longestMs || !isWorthIt) continue
+    longestMs = remainingMs
+    best = flight
+  }
+  return best?.chunk
+}
