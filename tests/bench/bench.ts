@@ -49,8 +49,10 @@ export interface Bar {
   readonly unit: string
 }
 
+export type Verdict = 'goal' | 'met' | 'MISSED'
+
 /** One line a bar; a bar that is missed ends the process with 1 in the end. */
-export function showBar(bar: Bar): void {
+export function showBar(bar: Bar): Verdict {
   const reaches = (limit: number): boolean => (bar.more ? bar.value >= limit : bar.value <= limit)
   const verdict = reaches(bar.goal) ? 'goal' : reaches(bar.must) ? 'met' : 'MISSED'
   if (verdict === 'MISSED') process.exitCode = 1
@@ -58,6 +60,7 @@ export function showBar(bar: Bar): void {
   process.stdout.write(
     `${verdict.padEnd(6)} ${bar.name}: ${bar.value.toFixed(2)} ${bar.unit} (must ${sign} ${bar.must}, goal ${sign} ${bar.goal})\n`,
   )
+  return verdict
 }
 
 export function showMachine(): void {
@@ -68,9 +71,11 @@ export function showMachine(): void {
   )
 }
 
-/** A folder under the system's temporary folder, gone afterwards. */
-export async function scratchFolder(): Promise<{ path: string } & AsyncDisposable> {
-  const path = await mkdtemp(join(tmpdir(), 'commonweight-bench-'))
+/** A folder under the system's temporary folder or the one given, gone afterwards. */
+export async function scratchFolder(
+  parent: string = tmpdir(),
+): Promise<{ path: string } & AsyncDisposable> {
+  const path = await mkdtemp(join(parent, 'commonweight-bench-'))
   return { path, [Symbol.asyncDispose]: () => rm(path, { recursive: true, force: true }) }
 }
 
