@@ -20,6 +20,8 @@ export interface ChunkRequest {
   readonly root: CID
   /** Position in the file's chunk table. */
   readonly index: number
+  /** Where the chunk begins in the file. */
+  readonly offset: number
   /** Bytes expected: 1 to chunkBytesMax. A source that sends another length is at fault. */
   readonly length: number
 }

@@ -280,10 +280,11 @@ export class SwarmRun {
     if (source === undefined || requests === undefined) return
     const request = new AbortController()
     requests.set(keyOf(action), request)
-    const { root } = (this.#files[file] as RunFile).wanted
+    const { wanted, table } = this.#files[file] as RunFile
+    const chunk = { root: wanted.root, index, offset: (table as ChunkTable).offset(index), length }
     let bytes: Uint8Array
     try {
-      bytes = await source.fetchChunk({ root, index, length }, { signal: request.signal })
+      bytes = await source.fetchChunk(chunk, { signal: request.signal })
       if (bytes.length !== length) throw new ProtocolError(`${bytes.length} bytes, not ${length}`)
     } catch (error) {
       if (!request.signal.aborted) this.#requestFailed(action, source, error)

@@ -83,8 +83,8 @@ function isGreeted(id: string): boolean {
 async function expectServing(): Promise<void> {
   await using honest = await openSwarmNode()
   const source = await honest.swarm.connect(victim.hint(), options)
-  const { digest, length } = file.table.ref(1)
-  const bytes = await source.fetchChunk({ root: file.root, index: 1, length }, options)
+  const { digest, offset, length } = file.table.ref(1)
+  const bytes = await source.fetchChunk({ root: file.root, index: 1, offset, length }, options)
   expect(verifyDigest(digest, bytes).bytes).toHaveLength(length)
 }
 
@@ -216,6 +216,8 @@ function data(id: number, bytes: Uint8Array, flags = 0): Uint8Array {
   return Buffer.concat([encodeHeader(header), bytes])
 }
 
+const firstChunk = { root: file.root, index: 0, offset: 0, length: 1500 }
+
 const wrongAnswers: Record<string, (channel: RawChannel, frame: RawFrame) => void> = {
   'too short': (channel, { id }) => channel.send(data(id, randomBytes(1000))),
   'too long': (channel, { id }) => channel.send(data(id, randomBytes(2000))),
@@ -231,7 +233,7 @@ const wrongAnswers: Record<string, (channel: RawChannel, frame: RawFrame) => voi
 
 test.for(Object.entries(wrongAnswers))('an answer %s bans the peer', async ([, answer]) => {
   await withAnswers(answer, async source => {
-    const chunk = source.fetchChunk({ root: file.root, index: 0, length: 1500 }, options)
+    const chunk = source.fetchChunk(firstChunk, options)
     await chunk.catch(() => undefined)
     await until(() => source.closed.aborted)
     expect(source.closed.reason).toBeInstanceOf(ProtocolError)
@@ -242,7 +244,7 @@ test('wrong bytes of the right length come through for the verifier to refuse', 
   await withAnswers(
     (channel, { id }) => channel.send(data(id, randomBytes(1500))),
     async source => {
-      const bytes = await source.fetchChunk({ root: file.root, index: 0, length: 1500 }, options)
+      const bytes = await source.fetchChunk(firstChunk, options)
       expect(() => verifyDigest(file.table.digest(0), bytes)).toThrow('expected SHA-256')
       source.ban(new ProtocolError('a bad chunk'))
       expect(source.closed.aborted).toBe(true)
@@ -256,7 +258,7 @@ test('who accepts requests and never answers costs only the time the asker gives
     async source => {
       const asked = Array.from({ length: 200 }, (_, index) =>
         source.fetchChunk(
-          { root: file.root, index: index % 64, length: 256 * KiB },
+          { root: file.root, index: index % 64, offset: 0, length: 256 * KiB },
           { signal: AbortSignal.timeout(50) },
         ),
       )
@@ -279,7 +281,7 @@ test('a trickle of an answer is given up with the signal', async () => {
     },
     async source => {
       const signal = AbortSignal.timeout(100)
-      const chunk = source.fetchChunk({ root: file.root, index: 0, length: 1500 }, { signal })
+      const chunk = source.fetchChunk(firstChunk, { signal })
       await expect(chunk).rejects.toThrow('timeout')
     },
   )

@@ -49,8 +49,8 @@ function follow(source: Source, root: CID, chunks: number, { signal } = options)
 }
 
 async function fetchChunk(source: Source, file: SampleFile, index: number): Promise<void> {
-  const { digest, length } = file.table.ref(index)
-  verifyDigest(digest, await source.fetchChunk({ root: file.root, index, length }, options))
+  const { digest, ...chunk } = file.table.ref(index)
+  verifyDigest(digest, await source.fetchChunk({ root: file.root, index, ...chunk }, options))
 }
 
 let file: SampleFile
@@ -177,7 +177,10 @@ test('a cancelled request is not read from disk, and the next ones are answered'
   const stop = new AbortController()
   const { source } = nodes
   const cancelled = [...Array(20).keys()].map(index =>
-    source.fetchChunk({ root: file.root, index, length: 16 * KiB }, { signal: stop.signal }),
+    source.fetchChunk(
+      { root: file.root, index, offset: index * 16 * KiB, length: 16 * KiB },
+      { signal: stop.signal },
+    ),
   )
   const kept = fetchChunk(source, file, 30)
   stop.abort(new Error('enough'))
@@ -219,7 +222,10 @@ test('a lost connection ends the source; the next one is another with the same i
   const { seeder, leecher, source } = nodes
   const seen: Source[] = []
   leecher.swarm.onSource(found => seen.push(found))
-  const pending = source.fetchChunk({ root: file.root, index: 0, length: 16 * KiB }, options)
+  const pending = source.fetchChunk(
+    { root: file.root, index: 0, offset: 0, length: 16 * KiB },
+    options,
+  )
   for (const connection of leecher.libp2p.getConnections()) connection.abort(new Error('cut'))
   await expect(pending).rejects.toThrow(UnavailableError)
   expect(source.closed.aborted).toBe(true)

@@ -112,7 +112,7 @@ async function leech(): Promise<void> {
       const { digest, offset, length } = table.ref(index)
       const { bytes } = verifyDigest(
         digest,
-        await source.fetchChunk({ root, index, length }, { signal }),
+        await source.fetchChunk({ root, index, offset, length }, { signal }),
       )
       if (!values.write) return
       written = written.then(() => target.write(bytes, 0, length, offset))

@@ -50,7 +50,8 @@ export function describeSource(name: string, open: OpenSourceWorld): void {
   const options = { signal: new AbortController().signal }
   const nobody = testFile('contract/nobody has it', [10, 20])
   const chunkOf = (file: TestFile, index: number): Parameters<Source['fetchChunk']>[0] => {
-    return { root: file.root, index, length: file.table.length(index) }
+    const { offset, length } = file.table.ref(index)
+    return { root: file.root, index, offset, length }
   }
 
   describe(`${name} is a Source`, () => {
