@@ -121,7 +121,7 @@ test('a daemon whose own disk is full says so, goes on serving, and works when t
 }) => {
   skip(noMount !== undefined, noMount)
   await using disk = await mountDisk(8)
-  const machine = await startMachine({ ...stage.world, folder: disk.path }, 'home', [])
+  await using machine = await startMachine({ ...stage.world, folder: disk.path }, 'home', [])
   const folder = await writeFiles(stage.file('small'), { 'a.bin': seededBytes('small', 2 * MiB) })
   const { manifest } = await seed(machine, folder, '--name', 'org/small')
   await fill(disk.path)
@@ -133,5 +133,4 @@ test('a daemon whose own disk is full says so, goes on serving, and works when t
 
   await rm(disk.file('filler'))
   await seed(machine, more, '--name', 'org/more')
-  await machine.stop()
 })
