@@ -13,7 +13,7 @@ import { ProtocolError, UnavailableError } from '../../src/core/errors.ts'
 import { KiB, MiB, minute, second } from '../../src/core/units.ts'
 import { verifyDigest } from '../../src/dag/verify.ts'
 import { requestsInFlightMax } from '../../src/net/served-peer.ts'
-import type { Source } from '../../src/transfer/source.ts'
+import type { ChunkRequest, Source } from '../../src/transfer/source.ts'
 import { encodeFrame, encodeHeader, flagMore, frameTypes } from '../../src/wire/frames.ts'
 import {
   decodeChunkAsk,
@@ -216,7 +216,7 @@ function data(id: number, bytes: Uint8Array, flags = 0): Uint8Array {
   return Buffer.concat([encodeHeader(header), bytes])
 }
 
-const firstChunk = { root: file.root, index: 0, offset: 0, length: 1500 }
+const firstChunk = (): ChunkRequest => ({ root: file.root, index: 0, offset: 0, length: 1500 })
 
 const wrongAnswers: Record<string, (channel: RawChannel, frame: RawFrame) => void> = {
   'too short': (channel, { id }) => channel.send(data(id, randomBytes(1000))),
@@ -233,7 +233,7 @@ const wrongAnswers: Record<string, (channel: RawChannel, frame: RawFrame) => voi
 
 test.for(Object.entries(wrongAnswers))('an answer %s bans the peer', async ([, answer]) => {
   await withAnswers(answer, async source => {
-    const chunk = source.fetchChunk(firstChunk, options)
+    const chunk = source.fetchChunk(firstChunk(), options)
     await chunk.catch(() => undefined)
     await until(() => source.closed.aborted)
     expect(source.closed.reason).toBeInstanceOf(ProtocolError)
@@ -244,7 +244,7 @@ test('wrong bytes of the right length come through for the verifier to refuse', 
   await withAnswers(
     (channel, { id }) => channel.send(data(id, randomBytes(1500))),
     async source => {
-      const bytes = await source.fetchChunk(firstChunk, options)
+      const bytes = await source.fetchChunk(firstChunk(), options)
       expect(() => verifyDigest(file.table.digest(0), bytes)).toThrow('expected SHA-256')
       source.ban(new ProtocolError('a bad chunk'))
       expect(source.closed.aborted).toBe(true)
@@ -281,7 +281,7 @@ test('a trickle of an answer is given up with the signal', async () => {
     },
     async source => {
       const signal = AbortSignal.timeout(100)
-      const chunk = source.fetchChunk(firstChunk, { signal })
+      const chunk = source.fetchChunk(firstChunk(), { signal })
       await expect(chunk).rejects.toThrow('timeout')
     },
   )
