@@ -1,0 +1,186 @@
+/**
+ * FrameTransport over the TLS socket of a lane, in any thread.
+ *
+ * A part that was sent goes to OpenSSL where it lies and must not change until it is written. Received
+ * bytes are handed to the decoder before the memory they came in is used again.
+ */
+
+import type { TLSSocket } from 'node:tls'
+import { raceSignal } from '../core/async.ts'
+import { LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
+import { KiB, MiB, second } from '../core/units.ts'
+import { FrameDecoder, type FrameReceiver } from '../wire/frames.ts'
+import type { FrameTransport } from '../wire/transport.ts'
+
+/** Small frames of one turn of the event loop leave as one TLS record. */
+const coalesceBytes = 64 * KiB
+/** Enough queued that the socket never waits for the next piece; bulk data waits beyond. */
+const queuedBytesEnough = MiB
+/** A peer that does not read lets control frames pile up; data waits for `drained` and does not. */
+const queuedBytesMax = 6 * MiB
+/** What may come before `start`: one read, as reading stops then; more breaks no memory but the rule. */
+const earlyBytesMax = MiB
+/** How long a closing lane may take to get its last bytes out and to see the other side's end. */
+const closeMs = 2 * second
+
+export class LaneTransport implements FrameTransport {
+  readonly #socket: TLSSocket
+  readonly #closing = new AbortController()
+  readonly #gone = Promise.withResolvers<void>()
+  #receiver: FrameReceiver | undefined
+  #decoder: FrameDecoder | undefined
+  /** Copies of what came before anybody listened. */
+  #early: Uint8Array[] = []
+  #unsent: Uint8Array[] = []
+  #unsentBytes = 0
+  /** Given to the socket and not yet with the kernel. */
+  #queuedBytes = 0
+  #flushTimer: NodeJS.Immediate | undefined
+  #drain: PromiseWithResolvers<void> | undefined
+  bytesReceived = 0
+  bytesSent = 0
+
+  /** Of a socket whose peer is known; whoever reads from it calls `take`. */
+  constructor(socket: TLSSocket) {
+    this.#socket = socket
+    socket.on('error', error => {
+      this.#finish(new UnavailableError(`the lane broke: ${error.message}`, { cause: error }))
+    })
+    socket.on('close', () => {
+      this.#gone.resolve()
+      this.#finish(new UnavailableError('the lane was closed'))
+    })
+    socket.on('end', this.#onEnd)
+  }
+
+  get closed(): AbortSignal {
+    return this.#closing.signal
+  }
+
+  start(receiver: FrameReceiver): void {
+    this.#receiver = receiver
+    this.#decoder = new FrameDecoder(receiver)
+    // Not within the call: the caller is not ready before it returns.
+    queueMicrotask(() => {
+      const early = this.#early
+      this.#early = []
+      for (const bytes of early) this.#decode(bytes)
+    })
+  }
+
+  /** Bytes came, in memory that is used again after this call. */
+  take(bytes: Uint8Array): void {
+    this.bytesReceived += bytes.length
+    if (this.#decoder !== undefined && this.#early.length === 0) this.#decode(bytes)
+    else this.#keepEarly(bytes)
+  }
+
+  send(...parts: Uint8Array[]): boolean {
+    if (this.#closing.signal.aborted) return false
+    for (const part of parts) {
+      this.#unsent.push(part)
+      this.#unsentBytes += part.length
+    }
+    if (this.#unsentBytes >= coalesceBytes) this.#flush()
+    else this.#flushTimer ??= setImmediate(this.#flush)
+    return this.#canSend
+  }
+
+  async drained(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted()
+    if (this.#closing.signal.aborted) throw this.#closing.signal.reason as Error
+    if (this.#canSend) return
+    this.#drain ??= Promise.withResolvers<void>()
+    const drained = this.#drain.promise
+    await (signal === undefined ? drained : raceSignal(drained, signal))
+  }
+
+  async close(reason: Error): Promise<void> {
+    if (this.#closing.signal.aborted) return
+    this.#flush()
+    this.#finish(reason)
+    this.#socket.end()
+    try {
+      await raceSignal(this.#gone.promise, AbortSignal.timeout(closeMs))
+    } catch {
+      // The other side does not read, or does not close.
+    }
+    this.#socket.destroy()
+  }
+
+  abort(reason: Error): void {
+    if (this.#closing.signal.aborted) return
+    this.#finish(reason)
+    this.#socket.destroy()
+  }
+
+  get #canSend(): boolean {
+    return this.#queuedBytes < queuedBytesEnough
+  }
+
+  #keepEarly(bytes: Uint8Array): void {
+    const kept = this.#early.reduce((total, { length }) => total + length, 0)
+    if (kept + bytes.length > earlyBytesMax) this.abort(new LimitError('too much before the start'))
+    else this.#early.push(new Uint8Array(bytes))
+  }
+
+  #decode(bytes: Uint8Array): void {
+    try {
+      this.#decoder?.push(bytes)
+    } catch (error) {
+      // A bug ends the lane too, and not the process, since a peer chose what was decoded.
+      this.#decoder?.stop()
+      this.#receiver?.failed(error instanceof Error ? error : new ProtocolError(String(error)))
+    }
+  }
+
+  /** The other side will send nothing more; half a lane is of no use to anybody. */
+  readonly #onEnd = (): void => {
+    const isCut = this.#decoder?.isBetweenFrames === false
+    const where = isCut ? ' inside a frame' : ''
+    void this.close(new UnavailableError(`the peer closed the lane${where}`))
+  }
+
+  readonly #flush = (): void => {
+    if (this.#flushTimer !== undefined) clearImmediate(this.#flushTimer)
+    this.#flushTimer = undefined
+    const bytes = this.#unsentBytes
+    const parts = this.#unsent
+    this.#unsent = []
+    this.#unsentBytes = 0
+    if (bytes === 0 || this.#closing.signal.aborted) return
+    this.bytesSent += bytes
+    this.#queuedBytes += bytes
+    const last = parts.pop()
+    this.#socket.cork()
+    for (const part of parts) this.#socket.write(part)
+    this.#socket.write(last ?? nothing, () => this.#onWritten(bytes))
+    this.#socket.uncork()
+    if (this.#queuedBytes > queuedBytesMax) {
+      this.abort(new LimitError('the peer does not read what it asked for'))
+    }
+  }
+
+  #onWritten(bytes: number): void {
+    this.#queuedBytes -= bytes
+    if (!this.#canSend) return
+    this.#drain?.resolve()
+    this.#drain = undefined
+  }
+
+  #finish(reason: Error): void {
+    if (this.#closing.signal.aborted) return
+    // Reading goes on, or the other side's end would never be seen: what still comes is dropped.
+    this.#decoder?.stop()
+    this.#early = []
+    this.#closing.abort(reason)
+    this.#unsent = []
+    this.#unsentBytes = 0
+    // Nobody may be waiting; a rejection nobody hears must not end the process.
+    this.#drain?.promise.catch(() => undefined)
+    this.#drain?.reject(reason)
+    this.#drain = undefined
+  }
+}
+
+const nothing = new Uint8Array(0)
