@@ -143,7 +143,7 @@ function showBars(report: Report, runs: ReadonlyMap<string, Run[]>, size: number
   report.bar({ name: 'seeder', value: perGiB('seeder'), must: 1.2, goal: 0.9, ...cpu })
   const rss = Math.max(...lane.map(({ leecher }) => leecher.rssPeakBytes)) / MiB
   report.bar({
-    name: 'peak RSS of the leecher, its command included',
+    name: 'peak RSS of the leecher',
     value: rss,
     must: 400,
     goal: 250,

@@ -134,12 +134,9 @@ function parentOf(pid: number): number | undefined {
   }
 }
 
-/** What two parts of one side used together. */
-export function addUse(a: Use, b: Use): Use {
-  return {
-    cpuSeconds: a.cpuSeconds + b.cpuSeconds,
-    rssPeakBytes: a.rssPeakBytes + b.rssPeakBytes,
-  }
+/** A daemon and the command that waited for it: its work counts, its memory is another process's. */
+export function withCommand(daemon: Use, command: Use): Use {
+  return { ...daemon, cpuSeconds: daemon.cpuSeconds + command.cpuSeconds }
 }
 
 function sum(values: readonly number[]): number {

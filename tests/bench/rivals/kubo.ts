@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { addUse, runCommand, watchUse } from '../use.ts'
+import { withCommand, runCommand, watchUse } from '../use.ts'
 import {
   answering,
   freePort,
@@ -80,7 +80,7 @@ export const kubo: Rival = {
         const get = await runCommand(ipfs, ['get', '--progress=false', '-o', target, cid], { env })
         const run = {
           seconds: get.seconds,
-          leecher: addUse(here.stop(), get),
+          leecher: withCommand(here.stop(), get),
           seeder: there.stop(),
         }
         await rm(target)

@@ -4,7 +4,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pulledSchema, seededSchema } from '../../../src/api/contract.ts'
 import { startMachine } from '../../support/machine.ts'
-import { addUse, runCommand, watchUse } from '../use.ts'
+import { withCommand, runCommand, watchUse } from '../use.ts'
 import type { Rival } from './rival.ts'
 
 export function commonweight(
@@ -28,7 +28,7 @@ export function commonweight(
           const pull = await runCommand(command, ['--home', leecher.home, '--json', 'pull', link])
           const run = {
             seconds: pull.seconds,
-            leecher: addUse(here.stop(), pull),
+            leecher: withCommand(here.stop(), pull),
             seeder: there.stop(),
           }
           const last = pull.stdout.trim().split('\n').at(-1) ?? ''
