@@ -85,5 +85,6 @@ function nodeOptions({ config, version }: DaemonOptions): NodeOptions {
       reserveBytes: settings['storage.reserve_bytes'],
       reserveFraction: settings['storage.reserve_fraction'],
     },
+    webSeeds: { allowPrivate: settings['webseed.allow_private'] },
   }
 }

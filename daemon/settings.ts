@@ -25,6 +25,8 @@ export interface Settings {
   readonly 'storage.reserve_fraction': number
   /** Null: the folder `models` of the home. */
   readonly 'storage.models': string | null
+  /** Whether a web seed may be a host of this machine or its network. */
+  readonly 'webseed.allow_private': boolean
   readonly 'log.level': LogLevel
   readonly 'log.json': boolean
 }
@@ -62,6 +64,8 @@ export const settings: { readonly [K in SettingKey]: Setting<K> } = {
     initial: 0.05,
   },
   'storage.models': { kind: 'path', schema: z.string().min(1).max(4096).nullable(), initial: null },
+  // A link names web seeds, and anybody makes links.
+  'webseed.allow_private': { kind: 'boolean', schema: z.boolean(), initial: false },
   'log.level': { kind: 'word', schema: z.enum(logLevels), initial: 'info' },
   'log.json': { kind: 'boolean', schema: z.boolean(), initial: false },
 }

@@ -57,6 +57,10 @@ export interface NodeOptions {
     readonly reserveBytes: number
     readonly reserveFraction: number
   }
+  readonly webSeeds: {
+    /** Web seeds may lie on this machine and its network. */
+    readonly allowPrivate: boolean
+  }
 }
 
 export type NodeStatus = Omit<
@@ -114,6 +118,7 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
     log,
     home: await realpath(paths.home),
     modelsFolder: paths.models,
+    webSeeds: { ...options.webSeeds, agent: `commonweight/${options.version}` },
     random: Math.random,
   }
   void work.run(signal => watchFiles(services, signal))

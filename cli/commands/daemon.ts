@@ -22,6 +22,8 @@ export function define(command: Command, context: Context): void {
     .option('--storage-models <DIR>', 'where pulls without --to go')
     .option('--storage-reserve-bytes <BYTES>', 'bytes that pulls leave free on a disk')
     .option('--storage-reserve-fraction <FRACTION>', 'part of a disk that pulls leave free')
+    .option('--webseed-allow-private', 'let web seeds be hosts of this machine and its network')
+    .option('--no-webseed-allow-private', 'do not')
     .option('--log-level <LEVEL>', 'debug, info, warn or error')
     .option('--log-json', 'log as JSON, one object a line')
     .option('--no-log-json', 'log for people')

@@ -14,6 +14,7 @@ interface PullOptions {
   readonly include: string[]
   readonly exclude: string[]
   readonly peer: string[]
+  readonly webSeed: string[]
   readonly seed: boolean
   readonly findTimeout?: number
   readonly detach: boolean
@@ -30,6 +31,12 @@ export function define(command: Command, context: Context): void {
     .option('--include <GLOB>', 'only files that match; may be repeated', collect, [])
     .option('--exclude <GLOB>', 'not the files that match; may be repeated', collect, [])
     .option('--peer <MULTIADDR>', 'a peer to ask first; may be repeated', collect, [])
+    .option(
+      '--web-seed <URL>',
+      'a web server with the same files, asked beside the peers; may be repeated',
+      collect,
+      [],
+    )
     .option('--no-seed', 'do not share and do not pin what was fetched')
     .option(
       '--find-timeout <SECONDS>',
@@ -59,6 +66,10 @@ export function define(command: Command, context: Context): void {
             command: "pull bafyreig... --include '*.safetensors' --exclude 'onnx/**'",
             about: 'a part of a model',
           },
+          {
+            command: 'pull bafyreig... --web-seed https://mirror.example.org/models/minilm/',
+            about: 'a web server helps: the path of each file follows the last /',
+          },
         ],
         exits: ['NOT_FOUND', 'UNAVAILABLE', 'INTEGRITY', 'STORAGE', 'CONFLICT', 'LIMIT'],
       }),
@@ -68,13 +79,23 @@ export function define(command: Command, context: Context): void {
 
 /** The paths are the user's: relative to where they stand, not to the daemon. */
 async function pull(context: Context, ref: string, options: PullOptions): Promise<void> {
-  const { to, include, exclude, peer: peers, seed, findTimeout, detach } = options
+  const {
+    to,
+    include,
+    exclude,
+    peer: peers,
+    webSeed: webSeeds,
+    seed,
+    findTimeout,
+    detach,
+  } = options
   const request: PullRequest = {
     kind: 'pull',
     ref,
     include,
     exclude,
     peers,
+    webSeeds,
     seed,
     ...(to === undefined ? {} : { to: context.resolve(to) }),
     ...(findTimeout === undefined ? {} : { findTimeoutMs: Math.ceil(findTimeout * second) }),

@@ -61,6 +61,7 @@ export const seedRequestSchema = z.strictObject({
 })
 export type SeedRequest = z.infer<typeof seedRequestSchema>
 
+const webSeed = z.string().min(1).max(2048)
 const globs = z.array(z.string().min(1).max(1024)).max(1000)
 
 export const pullRequestSchema = z.strictObject({
@@ -71,6 +72,8 @@ export const pullRequestSchema = z.strictObject({
   include: globs.default([]),
   exclude: globs.default([]),
   peers: z.array(address).max(100).default([]),
+  /** URLs of web servers that hold the files: docs/spec/web-seeds.md. */
+  webSeeds: z.array(webSeed).max(16).default([]),
   /** Serve what was fetched to others, and keep it pinned. */
   seed: z.boolean().default(true),
   /** How long to look for a model that nobody known has. */
@@ -147,6 +150,7 @@ export const pulledSchema = z.strictObject({
   bytesFetched: count,
   bytesReused: count,
   seconds: z.number().nonnegative(),
+  /** A web seed's peerId is its URL. */
   sources: z.array(z.strictObject({ peerId: z.string(), bytes: count })),
 })
 export type PulledEvent = z.infer<typeof pulledSchema>

@@ -9,5 +9,10 @@ const addressesMax = 2
 
 export function linkTo(net: Pick<Net, 'addresses'>, model: HeldModel): string {
   const { manifest, name } = model
-  return formatLink({ manifest, name, peers: net.addresses().slice(0, addressesMax) })
+  return formatLink({
+    manifest,
+    name,
+    peers: net.addresses().slice(0, addressesMax),
+    webSeeds: [],
+  })
 }

@@ -12,6 +12,12 @@ import type { Logger } from '../core/log.ts'
 import { minute, second } from '../core/units.ts'
 import { encodeManifest, makeManifest, manifestCid } from '../manifest/manifest.ts'
 import type { Net } from '../net/net.ts'
+import {
+  checkWebSeeds,
+  openWebSeeds,
+  type WebSeedOptions,
+  type WebSeeds,
+} from '../net/web-seeds.ts'
 import type { NewFile, Store } from '../store/store.ts'
 import {
   download,
@@ -35,6 +41,7 @@ export interface PullDeps extends DownloadDeps {
   readonly log: Logger
   /** Where pulls without a folder of their own go. */
   readonly modelsFolder: string
+  readonly webSeeds: WebSeedOptions
 }
 
 /** How long to look for something that nobody known has. */
@@ -51,6 +58,8 @@ export async function pull(
   options: OperationOptions,
 ): Promise<PulledEvent> {
   const startedMs = deps.clock.monotonic()
+  // Before anybody is looked for.
+  checkWebSeeds(request.webSeeds, deps.webSeeds)
   const ref = resolveName(deps.store, parseRef(request.ref))
   const run =
     ref.kind === 'manifest'
@@ -88,7 +97,7 @@ interface Run {
 function resolveName(store: Store, ref: Ref): ModelRef | FileRef {
   if (ref.kind !== 'name') return ref
   const { manifest, name } = findModel(store, ref.name)
-  return { kind: 'manifest', manifest, peers: [], name }
+  return { kind: 'manifest', manifest, peers: [], webSeeds: [], name }
 }
 
 async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<Run> {
@@ -102,6 +111,7 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
     downloadOptions(deps, asked, peers, findPatienceMs),
   )
   const chosen = selectFiles(fetched.manifest.files, request)
+  using webSeeds = webSeedsOf(deps, asked, ref.webSeeds, fetched.manifest.files)
   const target = await chooseTarget(deps, { manifest: cid, name: ref.name, to: request.to })
   const name = nameFor(store, ref, options)
   const files = chosen.map(file => ({ ...file, place: target.placeOf(file.path) }))
@@ -121,7 +131,7 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
   }
   const keys = [cid, ...files.map(({ root }) => root)]
   const result = await download(
-    deps,
+    { ...deps, finder: webSeeds.finderOver(deps.finder) },
     { keys, folder: target.folder, files, ownFolder: deps.modelsFolder },
     downloadOptions(deps, asked, peers, stallPatienceMs),
   )
@@ -153,6 +163,7 @@ async function pullFile(deps: PullDeps, ref: FileRef, asked: Asked): Promise<Run
   const { root } = table
   const { size } = table.table
   const path = request.ref.replace(':', '-').toLowerCase()
+  using webSeeds = webSeedsOf(deps, asked, [], [{ path, root, size }])
   const target = await chooseTarget(deps, { manifest: key, name: undefined, to: request.to })
   const wanted: WantedFile = {
     path,
@@ -163,7 +174,7 @@ async function pullFile(deps: PullDeps, ref: FileRef, asked: Asked): Promise<Run
     table,
   }
   const result = await download(
-    deps,
+    { ...deps, finder: webSeeds.finderOver(deps.finder) },
     { keys: [key, root], folder: target.folder, files: [wanted], ownFolder: deps.modelsFolder },
     downloadOptions(deps, asked, request.peers, stallPatienceMs),
   )
@@ -187,6 +198,22 @@ async function fileAt(store: Store, place: string): Promise<NewFile> {
   const file = store.fileAt(place, stampOf(await stat(place, { bigint: true })))
   if (file === undefined) throw new StorageError(`${place} changed right after it was fetched`)
   return file
+}
+
+/** For this pull only: what one model's files are called says nothing about another's. */
+function webSeedsOf(
+  deps: PullDeps,
+  { request, options }: Asked,
+  hinted: readonly string[],
+  files: Parameters<typeof openWebSeeds>[1]['files'],
+): WebSeeds {
+  const onNotice: DownloadOptions['onNotice'] = (level, message) =>
+    options.onEvent({ type: 'notice', level, message })
+  return openWebSeeds(
+    { ...deps, onNotice },
+    { named: request.webSeeds, hinted, files },
+    deps.webSeeds,
+  )
 }
 
 function downloadOptions(

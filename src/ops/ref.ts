@@ -14,6 +14,8 @@ export type Ref =
       readonly manifest: CID
       /** Multiaddrs of nodes that hold it, from a link. */
       readonly peers: readonly string[]
+      /** URLs of web servers that hold the files, from a link. */
+      readonly webSeeds: readonly string[]
       readonly name: string | undefined
     }
   | { readonly kind: 'file'; readonly root: CID }
@@ -23,11 +25,13 @@ export type Ref =
 export interface Link {
   readonly manifest: CID
   readonly peers: readonly string[]
+  readonly webSeeds: readonly string[]
   readonly name: string | undefined
 }
 
 /** Addresses in a link we make or read: more would not fit a chat message, and each costs a dial. */
 export const linkPeersMax = 8
+export const linkWebSeedsMax = 8
 export const nameCharactersMax = 200
 
 const linkPrefix = 'cw://'
@@ -44,7 +48,7 @@ export function parseRef(text: string): Ref {
   if (cidLike.test(text)) {
     const cid = parseCid(text)
     return cid.code === codecs.dagCbor
-      ? { kind: 'manifest', manifest: cid, peers: [], name: undefined }
+      ? { kind: 'manifest', manifest: cid, peers: [], webSeeds: [], name: undefined }
       : { kind: 'file', root: cid }
   }
   return { kind: 'name', name: parseName(text) }
@@ -87,6 +91,7 @@ export function parseLink(text: string): Link {
   return {
     manifest,
     peers: parameters.getAll('peer').slice(0, linkPeersMax),
+    webSeeds: parameters.getAll('ws').slice(0, linkWebSeedsMax),
     name: name === undefined ? undefined : parseName(name),
   }
 }
@@ -95,6 +100,7 @@ export function parseLink(text: string): Link {
 export function formatLink(link: Link): string {
   const parameters = [
     ...link.peers.slice(0, linkPeersMax).map(peer => `peer=${encodeValue(peer)}`),
+    ...link.webSeeds.slice(0, linkWebSeedsMax).map(url => `ws=${encodeValue(url)}`),
     ...(link.name === undefined ? [] : [`name=${encodeValue(link.name)}`]),
   ]
   const query = parameters.length === 0 ? '' : `?${parameters.join('&')}`

@@ -175,7 +175,7 @@ export function aModel(): ModelView {
 }
 
 export function aPull(ref: string, more: Partial<PullRequest> = {}): PullRequest {
-  return { kind: 'pull', ref, include: [], exclude: [], peers: [], seed: true, ...more }
+  return { kind: 'pull', ref, include: [], exclude: [], peers: [], webSeeds: [], seed: true, ...more }
 }
 
 export function aProgress(bytesDone: number): ProgressEvent {

@@ -2,7 +2,7 @@ import fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { codecs, makeCid, rawCid } from '../../../src/core/cid.ts'
 import { sha256 } from '../../../src/core/digest.ts'
-import { formatLink, linkPeersMax, parseRef } from '../../../src/ops/ref.ts'
+import { formatLink, linkPeersMax, linkWebSeedsMax, parseRef } from '../../../src/ops/ref.ts'
 
 const digest = sha256(Buffer.from('weights'))
 const manifest = makeCid(codecs.dagCbor, digest)
@@ -71,10 +71,12 @@ describe('parseRef', () => {
 describe('links', () => {
   test('read back as they were made, with slashes left readable', () => {
     const peers = ['/ip4/192.0.2.7/tcp/4011/p2p/12D3KooW', '/dns4/a.example/tcp/1?&=%/x']
-    const text = formatLink({ manifest, peers, name: 'org/model' })
+    const webSeeds = ['https://mirror.example.org/models/x/', 'https://b.example/w.bin?a=1&b=%20+']
+    const text = formatLink({ manifest, peers, webSeeds, name: 'org/model' })
     expect(text).toContain('peer=/ip4/192.0.2.7/tcp/4011')
+    expect(text).toContain('ws=https://mirror.example.org/models/x/')
     const ref = parseRef(text)
-    expect(ref).toMatchObject({ kind: 'manifest', peers, name: 'org/model' })
+    expect(ref).toMatchObject({ kind: 'manifest', peers, webSeeds, name: 'org/model' })
     expect(ref.kind === 'manifest' && ref.manifest.equals(manifest)).toBe(true)
   })
 
@@ -83,5 +85,7 @@ describe('links', () => {
     const link = `cw://${manifest.toString()}?${peers.map(peer => `peer=${peer}`).join('&')}`
     const ref = parseRef(link)
     expect(ref.kind === 'manifest' && ref.peers.length).toBe(linkPeersMax)
+    const seeds = parseRef(`cw://${manifest.toString()}?${'ws=https://a.example/&'.repeat(100)}`)
+    expect(seeds.kind === 'manifest' && seeds.webSeeds.length).toBe(linkWebSeedsMax)
   })
 })
