@@ -7,9 +7,8 @@ import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readFileSync } from 'node:fs'
 import { mkdtemp, rm } from 'node:fs/promises'
-import { cpus, tmpdir, totalmem } from 'node:os'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { formatBytes } from '../../src/core/units.ts'
 
 export type Variant = () => Promise<number>
 
@@ -63,14 +62,6 @@ export function showBar(bar: Bar): Verdict {
   return verdict
 }
 
-export function showMachine(): void {
-  const [first] = cpus()
-  process.stdout.write(
-    `${new Date().toISOString().slice(0, 10)}, ${cpus().length} x ${first?.model ?? 'unknown'}, ` +
-      `${formatBytes(totalmem())}, node ${process.version}\n`,
-  )
-}
-
 /** A folder under the system's temporary folder or the one given, gone afterwards. */
 export async function scratchFolder(
   parent: string = tmpdir(),
@@ -116,13 +107,4 @@ export function useOf(pid: number): ProcessUse | undefined {
   } catch {
     return undefined
   }
-}
-
-/** Whether a program can be started at all. */
-export async function isInstalled(command: string, versionFlag = '--version'): Promise<boolean> {
-  const child = spawn(command, [versionFlag], { stdio: 'ignore' })
-  return once(child, 'close').then(
-    () => true,
-    () => false,
-  )
 }

@@ -3,7 +3,7 @@
  * against `find` with openssl; and the memory that a large one takes. Everything from the page cache,
  * the start of the command included. Each seed meets a daemon that has never hashed a file.
  *
- *   node tests/bench/import.ts [--command ./cw] [--mib 2048] [--files 10000] [--rounds 5]
+ *   node tests/bench/import.ts [--command ./cw] [--mib 2048] [--files 10000] [--rounds 5] [--write]
  */
 
 import { spawn } from 'node:child_process'
@@ -14,16 +14,8 @@ import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatRate, GiB, KiB, MiB } from '../../src/core/units.ts'
 import { startMachine } from '../support/machine.ts'
-import {
-  interleave,
-  median,
-  ratioOf,
-  scratchFolder,
-  showBar,
-  showMachine,
-  timeCommand,
-  useOf,
-} from './bench.ts'
+import { interleave, median, ratioOf, scratchFolder, timeCommand, useOf } from './bench.ts'
+import { Report } from './report.ts'
 
 const { values } = parseArgs({
   options: {
@@ -31,6 +23,7 @@ const { values } = parseArgs({
     mib: { type: 'string', default: '2048' },
     files: { type: 'string', default: '10000' },
     rounds: { type: 'string', default: '5' },
+    write: { type: 'boolean', default: false },
   },
 })
 const { command } = values
@@ -62,7 +55,7 @@ function spread(seconds: readonly number[] = []): string {
   return `${Math.min(...seconds).toFixed(3)} to ${Math.max(...seconds).toFixed(3)} s`
 }
 
-function report(name: string, seconds: ReadonlyMap<string, number[]>): number {
+function showRatio(name: string, seconds: ReadonlyMap<string, number[]>): number {
   const ours = seconds.get('cw id') ?? []
   const theirs = seconds.get('openssl') ?? []
   process.stdout.write(`${name}: cw id ${spread(ours)}, openssl ${spread(theirs)}\n`)
@@ -78,10 +71,10 @@ async function compareLarge(path: string): Promise<void> {
     },
     rounds,
   )
-  const value = report('one file', seconds)
+  const value = showRatio('one file', seconds)
   process.stdout.write(`cw id ${formatRate(bytes / median(seconds.get('cw id') ?? []))}\n`)
   const name = `id of ${values.mib} MiB against openssl dgst`
-  showBar({ name, value, must: 1.15, goal: 1.05, more: false, unit: 'x' })
+  report.bar({ name, value, must: 1.15, goal: 1.05, more: false, unit: 'x' })
 }
 
 async function compareSmall(folder: string): Promise<void> {
@@ -94,9 +87,9 @@ async function compareSmall(folder: string): Promise<void> {
     },
     rounds,
   )
-  const value = report('small files', seconds)
+  const value = showRatio('small files', seconds)
   const name = `id of ${files} files of 4 KiB against find and openssl dgst`
-  showBar({ name, value, must: 2, goal: 1, more: false, unit: 'x' })
+  report.bar({ name, value, must: 2, goal: 1, more: false, unit: 'x' })
 }
 
 async function compareSeed(folder: string): Promise<void> {
@@ -124,7 +117,7 @@ async function compareSeed(folder: string): Promise<void> {
     `seed: cw seed ${spread(ours)} (CPU of the daemon ${spread(daemonCpu)}), openssl ${spread(theirs)}\n`,
   )
   const name = `seed of ${files} files of 4 KiB against find and openssl dgst`
-  showBar({ name, value: ratioOf(ours, theirs), must: 2, goal: 1, more: false, unit: 'x' })
+  report.bar({ name, value: ratioOf(ours, theirs), must: 2, goal: 1, more: false, unit: 'x' })
 }
 
 /** A sparse file: the disk has no part in it, the digests and the table do. */
@@ -139,14 +132,15 @@ async function measureMemory(path: string): Promise<void> {
   await once(child, 'close')
   clearInterval(watch)
   const name = 'peak memory of id of a 4 GiB file'
-  showBar({ name, value: peakBytes / MiB, must: 500, goal: 350, more: false, unit: 'MiB' })
+  report.bar({ name, value: peakBytes / MiB, must: 500, goal: 350, more: false, unit: 'MiB' })
 }
 
 await using scratch = await scratchFolder()
-showMachine()
+const report = new Report('bench:import')
 // Builds dist/ when it is stale, and loads what is to run.
 await timeCommand(command, ['--version'])
 await compareLarge(join(scratch.path, 'large.bin'))
 await compareSmall(join(scratch.path, 'small'))
 await compareSeed(join(scratch.path, 'small'))
 await measureMemory(join(scratch.path, 'sparse.bin'))
+if (values.write) await report.write()

@@ -2,34 +2,27 @@
  * Pull over loopback, one seeder, against nginx + `curl -o` + `openssl dgst`: both end with a file on
  * disk whose SHA-256 is known. Then the memory both daemons took, and what kill -9 in mid-pull costs.
  *
- *   npm run bench:pull [-- --mib 1024 --rounds 3]
+ *   npm run bench:pull [-- --mib 1024 --rounds 3 --write]
  */
 
-import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { once } from 'node:events'
-import { mkdir, open, readdir, rm, writeFile } from 'node:fs/promises'
-import { type AddressInfo, connect, createServer } from 'node:net'
-import { join, resolve } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
+import { mkdir, open, readdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { progressSchema, pulledSchema, seededSchema } from '../../src/api/contract.ts'
 import { formatBytes, formatRate, MiB } from '../../src/core/units.ts'
 import { type Machine, startMachine, type World } from '../support/machine.ts'
-import {
-  interleave,
-  isInstalled,
-  median,
-  ratioOf,
-  scratchFolder,
-  showBar,
-  showMachine,
-  timeCommand,
-  useOf,
-} from './bench.ts'
+import { interleave, median, ratioOf, scratchFolder, timeCommand, useOf } from './bench.ts'
+import { freezeBuild } from './frozen-build.ts'
+import { Report } from './report.ts'
+import { curlToFile, startNginx } from './rivals/nginx.ts'
 
 const { values } = parseArgs({
-  options: { mib: { type: 'string', default: '1024' }, rounds: { type: 'string', default: '3' } },
+  options: {
+    mib: { type: 'string', default: '1024' },
+    rounds: { type: 'string', default: '3' },
+    write: { type: 'boolean', default: false },
+  },
 })
 const mib = Number(values.mib)
 const rounds = Number(values.rounds)
@@ -43,58 +36,17 @@ async function makeModel(folder: string): Promise<string> {
   return path
 }
 
-async function startNginx(folder: string): Promise<{ url: string } & AsyncDisposable> {
-  const port = await freePort()
-  const config = join(folder, 'nginx.conf')
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi']
-    .map(name => `${name}_temp_path ${join(folder, `nginx-${name}`)};`)
-    .join(' ')
-  await writeFile(
-    config,
-    `${process.getuid?.() === 0 ? 'user root; ' : ''}daemon off; master_process off; error_log stderr; pid ${join(folder, 'nginx.pid')};
-     events {} http { access_log off; sendfile on; ${temporary}
-       server { listen 127.0.0.1:${port}; root ${folder}; } }`,
-  )
-  const child = spawn('nginx', ['-c', config], { stdio: 'ignore' })
-  const gone = once(child, 'exit')
-  for (let attempt = 0; attempt < 50 && !(await answers(port)); attempt += 1) await sleep(100)
-  return {
-    url: `http://127.0.0.1:${port}`,
-    async [Symbol.asyncDispose]() {
-      child.kill('SIGKILL')
-      await gone
-    },
-  }
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
-}
-
-async function answers(port: number): Promise<boolean> {
-  const socket = connect(port, '127.0.0.1')
-  const open = await once(socket, 'connect').then(
-    () => true,
-    () => false,
-  )
-  socket.destroy()
-  return open
-}
-
 async function compare(world: World, seeder: Machine, link: string): Promise<void> {
   const fetched = join(world.folder, 'curl.bin')
-  await using nginx = await startNginx(world.folder)
+  await using nginx = await startNginx(world.folder, join(world.folder, 'model'))
+  const url = `http://127.0.0.1:${nginx.port}/weights.bin`
   let round = 0
   const seconds = await interleave(
     {
       'curl + openssl': async () => {
         const took = await timeCommand('sh', [
           '-c',
-          `curl -sSf -o ${fetched} ${nginx.url}/model/weights.bin && openssl dgst -sha256 ${fetched}`,
+          `curl -sSf -o ${fetched} ${url} && openssl dgst -sha256 ${fetched}`,
         ])
         await rm(fetched)
         return took
@@ -118,7 +70,14 @@ async function compare(world: World, seeder: Machine, link: string): Promise<voi
   process.stdout.write(`cw pull ${formatRate((mib * MiB) / median(ours))}, `)
   process.stdout.write(`curl + openssl ${formatRate((mib * MiB) / median(theirs))}\n`)
   const speed = ratioOf(theirs, ours)
-  showBar({ name: 'pull, speed', value: speed, must: 0.4, goal: 0.6, more: true, unit: 'x' })
+  report.bar({
+    name: 'pull: speed of nginx, curl -o and openssl',
+    value: speed,
+    must: 0.4,
+    goal: 0.6,
+    more: true,
+    unit: 'x',
+  })
   showUse('seeder, all rounds', seeder, mib * MiB * rounds)
 }
 
@@ -143,7 +102,7 @@ async function killMidway(world: World, seeder: Machine, link: string): Promise<
   await using again = await startMachine(world, 'victim', [seeder.address])
   const { last } = await again.cw('pull', link)
   const { bytes, bytesFetched } = pulledSchema.parse(last)
-  showBar({
+  report.bar({
     name: 'fetched again after kill -9',
     value: (bytesFetched - (bytes - written)) / MiB,
     must: 32,
@@ -171,16 +130,18 @@ async function bytesWritten(original: string, home: string): Promise<number> {
   return written
 }
 
-if (!(await isInstalled('nginx', '-v')) || !(await isInstalled('curl'))) {
-  process.stdout.write('skipped: nginx and curl are needed as the peer to compare with\n')
-} else {
-  showMachine()
+const report = new Report('bench:pull', [`${mib} MiB`, `${rounds} rounds`])
+const reason = await curlToFile.missing()
+if (reason === undefined) {
   await using scratch = await scratchFolder()
-  const world: World = { command: resolve(import.meta.dirname, '../../cw'), folder: scratch.path }
+  const world: World = { command: await freezeBuild(scratch.path), folder: scratch.path }
   await makeModel(join(scratch.path, 'model'))
   await using seeder = await startMachine(world, 'seeder', [])
   const { last } = await seeder.cw('seed', join(scratch.path, 'model'))
   const { link } = seededSchema.parse(last)
   await compare(world, seeder, link)
   await killMidway(world, seeder, link)
+  if (values.write) await report.write()
+} else {
+  process.stdout.write(`skipped: ${reason}\n`)
 }

@@ -2,7 +2,7 @@
  * Start-up and memory: how fast `--help` answers, how fast a daemon is ready that knows 1,000,000 chunks,
  * and what it weighs when idle.
  *
- *   npm run bench:start [-- --chunks 1000000]
+ *   npm run bench:start [-- --chunks 1000000 --write]
  */
 
 import { mkdir } from 'node:fs/promises'
@@ -20,9 +20,15 @@ import { encodeManifest, makeManifest, manifestCid } from '../../src/manifest/ma
 import { openStore } from '../../src/store/disk-store.ts'
 import type { NewFile } from '../../src/store/store.ts'
 import { startMachine } from '../support/machine.ts'
-import { median, scratchFolder, showBar, showMachine, timeCommand, useOf } from './bench.ts'
+import { median, scratchFolder, timeCommand, useOf } from './bench.ts'
+import { Report } from './report.ts'
 
-const { values } = parseArgs({ options: { chunks: { type: 'string', default: '1000000' } } })
+const { values } = parseArgs({
+  options: {
+    chunks: { type: 'string', default: '1000000' },
+    write: { type: 'boolean', default: false },
+  },
+})
 const chunks = Number(values.chunks)
 const files = 100
 const root = resolve(import.meta.dirname, '../..')
@@ -98,9 +104,16 @@ async function helpTime(): Promise<number> {
   return median(times) * 1000
 }
 
-showMachine()
+const report = new Report('bench:start')
 await timeCommand(join(root, 'cw'), ['--version'])
-showBar({ name: '--help', value: await helpTime(), must: 150, goal: 80, more: false, unit: 'ms' })
+report.bar({
+  name: '--help',
+  value: await helpTime(),
+  must: 150,
+  goal: 80,
+  more: false,
+  unit: 'ms',
+})
 
 await using scratch = await scratchFolder()
 const home = join(scratch.path, 'large')
@@ -115,7 +128,7 @@ for (let run = 0; run < 3; run += 1) {
   // Idle: what start-up left behind has been collected, and the first announcements are out.
   await sleep(20_000 - Math.min(10_000, performance.now() - started))
   const rss = (useOf(machine.pid)?.rssBytes ?? Number.NaN) / MiB
-  showBar({
+  report.bar({
     name: `idle memory, ${chunks} chunks`,
     value: rss,
     must: 250,
@@ -124,7 +137,7 @@ for (let run = 0; run < 3; run += 1) {
     unit: 'MiB',
   })
 }
-showBar({
+report.bar({
   name: `daemon ready, ${chunks} chunks`,
   value: median(readyTimes),
   must: 3,
@@ -132,3 +145,4 @@ showBar({
   more: false,
   unit: 's',
 })
+if (values.write) await report.write()

@@ -89,6 +89,8 @@ export interface Pull {
 }
 
 export interface PullOptions {
+  /** Of the daemon that pulls. */
+  readonly machine?: MachineOptions
   readonly peers?: readonly string[]
   readonly onLine?: (line: Line, machine: Machine) => void
 }
@@ -96,9 +98,9 @@ export interface PullOptions {
 let leechers = 0
 
 /** A daemon that has nothing, ready to pull. */
-export async function startLeecher({ world }: Bed, bootstrap: readonly string[] = []) {
+export function startLeecher({ world }: Bed, options: MachineOptions = {}): Promise<Machine> {
   leechers += 1
-  return startMachine(world, `leecher-${leechers}`, bootstrap)
+  return startMachine(world, `leecher-${leechers}`, [], options)
 }
 
 export async function pullOn(
@@ -118,7 +120,7 @@ export async function pullOn(
 
 /** Pulls with a new daemon, which is gone afterwards with what it fetched. */
 export async function pullAfresh(bed: Bed, link: string, options?: PullOptions): Promise<Pull> {
-  await using leecher = await startLeecher(bed)
+  await using leecher = await startLeecher(bed, options?.machine)
   const pull = await pullOn(leecher, link, options)
   await leecher.stop()
   await rm(leecher.home, { recursive: true })

@@ -55,6 +55,19 @@ async function startDistantSeeders(
   return { seeders, restart: start, [Symbol.asyncDispose]: () => owned.disposeAsync() }
 }
 
+/**
+ * For whoever pulls over a line: told to others as a port where nobody listens, so that no seeder calls
+ * it back around the line.
+ */
+const notCalledBack = { env: { COMMONWEIGHT_ANNOUNCE: '/ip4/127.0.0.1/tcp/1' } }
+
+/** A figure that is better than the line allows is a figure of something else. */
+function checkLine(bytes: number, rate: number, seconds: number): void {
+  const allowed = rate * seconds * 1.03
+  if (bytes <= allowed) return
+  throw new Error(`${formatBytes(bytes)} in ${seconds.toFixed(1)} s: they went around the line`)
+}
+
 /** One uplink U; everybody is done when the last one is. */
 export const uplink: Row = {
   name: 'uplink',
@@ -77,6 +90,7 @@ export const uplink: Row = {
       const sent = fromSeeder
         .filter(({ peerId }) => peerId === seeder.machine.peerId)
         .reduce((sum, { bytes }) => sum + bytes, 0)
+      checkLine(sent, rate, seconds)
       process.stderr.write(
         `  round ${round + 1}: ${seconds.toFixed(1)} s, the seeder gave ${formatBytes(sent)} of ${mib} MiB\n`,
       )
@@ -120,7 +134,8 @@ export const distance: Row = {
             await rm(target)
             return seconds
           },
-          pull: async () => (await pullAfresh(bed, seeder.link)).seconds,
+          pull: async () =>
+            (await pullAfresh(bed, seeder.link, { machine: notCalledBack })).seconds,
         },
         bed.rounds,
       )
@@ -193,7 +208,8 @@ export const churn: Row = {
     const steady = async (): Promise<number> => {
       await using distant = await startDistantSeeders(bed, folder, 8, { rate })
       const peers = distant.seeders.map(({ address }) => address)
-      return (await pullAfresh(bed, distant.seeders[0]?.link ?? '', { peers })).seconds
+      const options = { peers, machine: notCalledBack }
+      return (await pullAfresh(bed, distant.seeders[0]?.link ?? '', options)).seconds
     }
     const churning = async (): Promise<number> => {
       await using distant = await startDistantSeeders(bed, folder, 8, { rate })
@@ -223,10 +239,12 @@ export const churn: Row = {
       })().catch((error: unknown) => {
         if (!done.signal.aborted) throw error
       })
-      const pull = pullAfresh(bed, seeders[0]?.link ?? '', { peers })
+      const options = { peers, machine: notCalledBack }
+      const pull = pullAfresh(bed, seeders[0]?.link ?? '', options)
       const { seconds } = await Promise.race([pull, churner.then(() => pull)])
       done.abort()
       await churner
+      checkLine(mib * MiB, rate, seconds)
       return seconds
     }
     const times = await interleave({ steady, churning }, 1)
