@@ -9,7 +9,8 @@
  *    after a power cut nothing else is believed.
  * 3. A failed sync ends the partial: what is not durable counts as lost and is never synced again, as
  *    the system may have dropped those pages and answer the next sync with success.
- * 4. One write in flight; the next waits. A checkpoint runs beside the writes, one at a time.
+ * 4. One write of ours in flight; the next waits. A checkpoint runs beside the writes, one at a time.
+ * 5. While somebody else writes through our descriptor it stays open, and the file is not published.
  */
 
 import { type FileHandle, lstat } from 'node:fs/promises'
@@ -25,7 +26,7 @@ import type { ChunkIndex, Content } from './chunk-index.ts'
 import { readFull } from './chunk-reader.ts'
 import { asStorageError, moveIntoPlace, openFolder, removeFile, splitPlace } from './files.ts'
 import type { Holdings, LivePartial } from './holdings.ts'
-import type { Partial } from './partial.ts'
+import type { Partial, WriteTarget } from './partial.ts'
 import type { NewFile, PartialSpec } from './store.ts'
 
 /** Bits are recorded every so many chunks: 8 MiB fetched again after kill -9, at 0.03 ms a commit. */
@@ -62,6 +63,8 @@ export class PartialFile implements Partial, LivePartial {
   #durable: Bitfield
   /** Settles, never rejects, when the last queued write is done. */
   #tail: Promise<unknown> = Promise.resolve()
+  /** Others' writes that have not settled; as promises that never reject. */
+  readonly #through = new Set<Promise<unknown>>()
   #checkpoint: Promise<void> = Promise.resolve()
   #checkpointing = false
   #unrecorded = 0
@@ -82,8 +85,15 @@ export class PartialFile implements Partial, LivePartial {
     return written
   }
 
+  writeThrough(index: number, write: (target: WriteTarget) => Promise<void>): Promise<void> {
+    const written = this.#writeThrough(index, write)
+    const settled = written.catch(() => undefined).finally(() => this.#through.delete(settled))
+    this.#through.add(settled)
+    return written
+  }
+
   async publish(): Promise<NewFile> {
-    await this.#tail
+    await this.#settled()
     this.#requireOpen()
     if (!this.held.isFull) throw new Error(`published before it is complete: ${this.#place}`)
     await this.#sync()
@@ -109,7 +119,7 @@ export class PartialFile implements Partial, LivePartial {
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#state === 'closed') return
-    await this.#tail
+    await this.#settled()
     await this.#checkpoint
     try {
       if (this.#state === 'open') await this.#sync()
@@ -135,11 +145,42 @@ export class PartialFile implements Partial, LivePartial {
       throw new IntegrityError(`that is not chunk ${index} of ${this.#opened.spec.root.toString()}`)
     }
     if (this.held.has(index)) return
-    // A disk slower than the network: wait for the checkpoint instead of piling up dirty pages.
-    if (this.#bytesSinceCheckpoint >= unsyncedBytesMax) await this.#checkpoint
-    this.#requireOpen()
+    await this.#keepPace()
     await this.#writeAt(block.bytes, offset)
-    this.held.add(index)
+    await this.#written(index, length)
+  }
+
+  async #writeThrough(index: number, write: (target: WriteTarget) => Promise<void>): Promise<void> {
+    this.#requireOpen()
+    if (this.held.has(index)) return
+    const { offset, length } = this.#table.ref(index)
+    await this.#keepPace()
+    try {
+      await write({ fd: this.#opened.handle.fd, offset, length })
+    } catch (error) {
+      // The writer knows the descriptor only, and not the path that a person needs.
+      const isWrite = error instanceof StorageError && error.cause !== undefined
+      throw isWrite ? asStorageError(`writing ${this.#opened.part}`, error.cause) : error
+    }
+    // A sync may have failed meanwhile, and then nobody knows what became of these bytes.
+    this.#requireOpen()
+    await this.#written(index, length)
+  }
+
+  async #settled(): Promise<void> {
+    await this.#tail
+    await Promise.all(this.#through)
+  }
+
+  /** A disk slower than the network: waits for the checkpoint instead of piling up dirty pages. */
+  async #keepPace(): Promise<void> {
+    if (this.#bytesSinceCheckpoint < unsyncedBytesMax) return
+    await this.#checkpoint
+    this.#requireOpen()
+  }
+
+  async #written(index: number, length: number): Promise<void> {
+    if (!this.held.add(index)) return
     this.#unrecorded += 1
     this.#bytesSinceCheckpoint += length
     if (this.#unrecorded >= flushChunks) this.#record()

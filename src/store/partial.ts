@@ -7,6 +7,13 @@ import type { Bitfield } from '../core/bitfield.ts'
 import type { VerifiedBlock } from '../dag/verify.ts'
 import type { NewFile } from './store.ts'
 
+/** Where in which open file the bytes of a chunk go. */
+export interface WriteTarget {
+  readonly fd: number
+  readonly offset: number
+  readonly length: number
+}
+
 export interface Partial extends AsyncDisposable {
   /** Chunks on disk and believed, including those found at open; changes as chunks are written. */
   readonly held: Bitfield
@@ -16,6 +23,12 @@ export interface Partial extends AsyncDisposable {
    * every write fails until the partial is opened again.
    */
   write(index: number, block: VerifiedBlock): Promise<void>
+  /**
+   * Somebody else writes the chunk's checked bytes: `write` puts them there, and settles only when
+   * nothing more will be written for it. The bit is set after that. Many may be under way at a time;
+   * the file stays open for them.
+   */
+  writeThrough(index: number, write: (target: WriteTarget) => Promise<void>): Promise<void>
   /**
    * Once `held` is full: makes it durable, checks the whole SHA-256, moves it to its place, indexes
    * it. IntegrityError when the manifest's SHA-256 is not that of its root; ConflictError, and

@@ -79,6 +79,7 @@ export class Partials {
     return {
       held: full,
       write: () => Promise.resolve(),
+      writeThrough: () => Promise.resolve(),
       publish: () => this.#publishExisting(spec, actual, stamp),
       [Symbol.asyncDispose]: () => Promise.resolve(),
     }
@@ -233,6 +234,7 @@ function releasing(partial: Partial, release: () => void): Partial {
   return {
     held: partial.held,
     write: (index, block) => partial.write(index, block),
+    writeThrough: (index, write) => partial.writeThrough(index, write),
     publish: () => partial.publish(),
     async [Symbol.asyncDispose]() {
       try {

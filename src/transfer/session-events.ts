@@ -54,6 +54,8 @@ export type SessionEvent =
   /** Checked, and on disk. */
   | ({ readonly type: 'chunk-verified' } & SourceChunk)
   | ({ readonly type: 'chunk-bad'; readonly reason: Error } & SourceChunk)
+  /** It had arrived, and was lost on its way to the disk: nobody's fault. */
+  | ({ readonly type: 'chunk-lost' } & SourceChunk)
   /** Found on this machine, checked, and on disk. */
   | ({ readonly type: 'chunk-found' } & ChunkName)
   | ({

@@ -130,6 +130,8 @@ export class Session {
         return this.#verified(event)
       case 'chunk-bad':
         return this.#bad(event, event.reason)
+      case 'chunk-lost':
+        return this.#lost(event)
       case 'chunk-found':
         return this.#found(event)
       case 'request-failed':
@@ -222,11 +224,14 @@ export class Session {
   }
 
   #bad({ source, file, index }: SourceChunk, reason: Error): undefined {
-    const entry = this.#files.get(file)
-    if (entry !== undefined && this.#endArrival(entry, entry.first + index) !== undefined) {
-      this.#wantAgain(entry, entry.first + index)
-    }
+    this.#lost({ file, index })
     this.#ban(source, reason)
+  }
+
+  #lost({ file, index }: ChunkName): undefined {
+    const entry = this.#files.get(file)
+    if (entry === undefined || this.#endArrival(entry, entry.first + index) === undefined) return
+    this.#wantAgain(entry, entry.first + index)
   }
 
   /** Found on this machine while it may be asked for, too. */

@@ -7,6 +7,7 @@
 
 import type { CID } from '../core/cid.ts'
 import type { Range } from '../core/ranges.ts'
+import type { WriteTarget } from '../store/partial.ts'
 
 /** Peer id, or URL: stable over reconnects, so that blame outlives a connection. */
 export type SourceId = string
@@ -37,6 +38,25 @@ export interface WatchedFile {
   readonly root: CID
   /** Chunks in the file; a claim past it is a protocol error. */
   readonly chunks: number
+}
+
+export interface BulkRequest extends ChunkRequest {
+  readonly digest: Uint8Array
+}
+
+export interface BulkOptions extends SourceOptions {
+  /** The bytes are here and right; from now on they are written, aborted or not. */
+  readonly onChecked: () => void
+}
+
+/** Fetches chunks past this thread: they are checked and written elsewhere. */
+export interface BulkSource {
+  /**
+   * Resolves when the chunk is checked and written at the target. Rejects as fetchChunk does, with
+   * IntegrityError for bad bytes or StorageError for a failed write; only when nothing will be written
+   * any more.
+   */
+  fetchChunkTo(request: BulkRequest, target: WriteTarget, options: BulkOptions): Promise<void>
 }
 
 /**
@@ -72,6 +92,8 @@ export interface Source {
   fetchTable(key: CID, size: number | undefined, options: SourceOptions): Promise<Uint8Array>
   /** The bytes of one chunk, exactly `length`, unverified. Aborting tells the source to forget it. */
   fetchChunk(request: ChunkRequest, options: SourceOptions): Promise<Uint8Array>
+  /** A faster way to the same chunks, while there is one. */
+  readonly bulk?: BulkSource | undefined
   /** It broke the rules or sent bad bytes: end it for this session, and say why. */
   ban(reason: Error): void
 }

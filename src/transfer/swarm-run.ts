@@ -3,11 +3,11 @@
  * publishes files. Decides nothing itself but when to give up.
  */
 
-import { IntegrityError, messageOf, ProtocolError, UnavailableError } from '../core/errors.ts'
+import { IntegrityError, messageOf, UnavailableError } from '../core/errors.ts'
 import { second } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
-import { verifyDigest } from '../dag/verify.ts'
 import type { Partial } from '../store/partial.ts'
+import { type ChunkOutcome, fetchChunk } from './chunk-fetch.ts'
 import type {
   DownloadDeps,
   DownloadOptions,
@@ -17,7 +17,7 @@ import type {
 } from './download.ts'
 import { readLocalChunk } from './reuse.ts'
 import { Session } from './session.ts'
-import { failureOf, type SessionAction, type SessionEvent } from './session-events.ts'
+import type { SessionAction, SessionEvent } from './session-events.ts'
 import type { HaveUpdate, Source, SourceId } from './source.ts'
 import { TableFetcher } from './table-fetcher.ts'
 import { bytesHeld, type Tally } from './tally.ts'
@@ -274,51 +274,51 @@ export class SwarmRun {
   // Chunks.
 
   async #fetchChunk(action: RequestAction): Promise<void> {
-    const { source: id, file, index, length } = action
-    const source = this.#sources.get(id)
-    const requests = this.#requests.get(id)
+    const { index, length } = action
+    const source = this.#sources.get(action.source)
+    const requests = this.#requests.get(action.source)
+    const { wanted, partial, table } = this.#files[action.file] as RunFile
     if (source === undefined || requests === undefined) return
+    if (partial === undefined || table === undefined) return
     const request = new AbortController()
     requests.set(keyOf(action), request)
-    const { wanted, table } = this.#files[file] as RunFile
-    const chunk = { root: wanted.root, index, offset: (table as ChunkTable).offset(index), length }
-    let bytes: Uint8Array
-    try {
-      bytes = await source.fetchChunk(chunk, { signal: request.signal })
-      if (bytes.length !== length) throw new ProtocolError(`${bytes.length} bytes, not ${length}`)
-    } catch (error) {
-      if (!request.signal.aborted) this.#requestFailed(action, source, error)
-      return
-    } finally {
+    // What has arrived is not cancelled any more.
+    const ended = (): void => {
       if (requests.get(keyOf(action)) === request) requests.delete(keyOf(action))
     }
-    if (!request.signal.aborted) await this.#accept(action, bytes)
-  }
-
-  #requestFailed({ source: id, file, index }: RequestAction, source: Source, error: unknown): void {
-    const failure = failureOf(error, source)
-    if (failure === undefined) throw error
-    const reason = error as Error
-    this.#deps.log.debug('no chunk', { source: id, file, index, failure, reason: reason.message })
-    this.#apply({ type: 'request-failed', source: id, file, index, failure, reason })
-  }
-
-  async #accept({ source, file, index }: RequestAction, bytes: Uint8Array): Promise<void> {
-    const { partial, table } = this.#files[file] as RunFile
-    if (this.#stop.signal.aborted || partial === undefined || table === undefined) return
-    const name = { source, file, index }
-    this.#apply({ type: 'chunk-arrived', ...name })
+    const { digest, offset } = table.ref(index)
     try {
-      const block = verifyDigest(table.digest(index), bytes)
-      await this.#locally(() => partial.write(index, block))
-    } catch (error) {
-      if (!(error instanceof IntegrityError)) throw error
-      this.#apply({ type: 'chunk-bad', ...name, reason: error })
-      return
+      const outcome = await fetchChunk({
+        source,
+        partial,
+        chunk: { root: wanted.root, index, offset, length, digest },
+        signal: request.signal,
+        onArrived: () => {
+          ended()
+          this.#apply({ source: action.source, file: action.file, index, type: 'chunk-arrived' })
+        },
+        locally: work => this.#locally(work),
+      })
+      if (outcome !== undefined) this.#fetched(action, outcome)
+    } finally {
+      ended()
     }
-    this.#progressed()
-    this.#options.tally.fetched(source, bytes.length)
-    this.#apply({ type: 'chunk-verified', ...name })
+  }
+
+  #fetched(action: RequestAction, outcome: NonNullable<ChunkOutcome>): void {
+    const { type } = outcome
+    const isHere = type === 'chunk-verified' || type === 'chunk-found'
+    if (isHere) this.#progressed()
+    if (type === 'chunk-verified' || (type === 'chunk-found' && outcome.isFetched)) {
+      this.#options.tally.fetched(action.source, action.length)
+    }
+    const { source, file, index } = action
+    if (!isHere) {
+      const reason = 'reason' in outcome ? outcome.reason.message : 'its thread ended'
+      this.#deps.log.debug('no chunk', { source, file, index, type, reason })
+    }
+    const event = { ...outcome, source, file, index }
+    this.#apply(event)
   }
 
   // Files.

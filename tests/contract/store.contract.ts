@@ -3,6 +3,7 @@
  * `storeContract(name, open)`; `open` is called twice on one folder to see what survives a restart.
  */
 
+import { writeSync } from 'node:fs'
 import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
@@ -14,9 +15,11 @@ import {
   InvalidInputError,
   NotFoundError,
   StorageError,
+  UnavailableError,
 } from '../../src/core/errors.ts'
 import { stampOf } from '../../src/core/file-stamp.ts'
 import { verifyDigest } from '../../src/dag/verify.ts'
+import type { WriteTarget } from '../../src/store/partial.ts'
 import type { HeldChange, Store } from '../../src/store/store.ts'
 import { flipByteKeepingStamp } from '../support/bit-rot.ts'
 import { openScratchFolder, type ScratchFolder } from '../support/scratch-folder.ts'
@@ -493,6 +496,60 @@ export function storeContract(name: string, open: (folder: string) => Promise<St
         expect(await readdir(join(user, '.commonweight'))).toEqual([])
       })
 
+      test('lets others write, several at a time, and believes a chunk when its write has ended', async () => {
+        store.addModel(testModel(user, { 'weights.bin': weights }, { origin: 'pulled' }))
+        await using partial = await store.openPartial(partialSpec(user, 'weights.bin', weights))
+        const gates = weights.blocks.map(() => Promise.withResolvers<void>())
+        const written = weights.blocks.map((_, index) =>
+          partial.writeThrough(index, async target => {
+            await gates[index]?.promise
+            writeOutside(target, weights.bytes)
+          }),
+        )
+        expect(partial.held.count).toBe(0)
+        gates[2]?.resolve()
+        await written[2]
+        expect([...partial.held.runs()]).toEqual([[2, 3]])
+        expect((await store.readChunk(weights.root, 2)).length).toBe(300)
+        for (const gate of gates) gate.resolve()
+        await Promise.all(written)
+        await partial.publish()
+        expect(await readFile(join(user, 'weights.bin'))).toEqual(weights.bytes)
+      })
+
+      test('stays open for a write of somebody else, and is not published before it has ended', async () => {
+        const spec = partialSpec(user, 'weights.bin', weights)
+        const partial = await store.openPartial(spec)
+        const gate = Promise.withResolvers<void>()
+        const late = partial.writeThrough(0, async target => {
+          await gate.promise
+          writeOutside(target, weights.bytes)
+        })
+        await writeChunks(partial, weights)
+        let isPublished = false
+        const publishing = partial.publish().then(() => (isPublished = true))
+        await store.refresh()
+        expect(isPublished).toBe(false)
+        gate.resolve()
+        await Promise.all([late, publishing])
+        await partial[Symbol.asyncDispose]()
+        expect(await readFile(spec.place)).toEqual(weights.bytes)
+      })
+
+      test('believes nothing of a write of somebody else that failed, and names the file', async () => {
+        const spec = partialSpec(user, 'weights.bin', weights)
+        await using partial = await store.openPartial(spec)
+        const full = Object.assign(new Error('ENOSPC: no space left, write'), { code: 'ENOSPC' })
+        const failing = (error: Error) => partial.writeThrough(1, () => Promise.reject(error))
+        const failed = failing(new StorageError('writing', { cause: full }))
+        await expect(failed).rejects.toThrow(/\.part: ENOSPC/)
+        await expect(failed).rejects.toBeInstanceOf(StorageError)
+        await expect(failing(new UnavailableError('gone'))).rejects.toThrow(/^gone$/)
+        expect(partial.held.count).toBe(0)
+        await writeChunks(partial, weights)
+        await partial.publish()
+      })
+
       test('publishes an empty file', async () => {
         await using partial = await store.openPartial(partialSpec(user, 'empty.txt', nothing))
         expect(partial.held.isFull).toBe(true)
@@ -641,4 +698,8 @@ export function storeContract(name: string, open: (folder: string) => Promise<St
 /** With the root as text: CIDs that are equal can differ in what they have cached. */
 function shown({ root, gained, lost }: HeldChange): object {
   return { root: root.toString(), gained, lost }
+}
+
+function writeOutside({ fd, offset, length }: WriteTarget, bytes: Uint8Array): void {
+  writeSync(fd, bytes, offset, length, offset)
 }

@@ -15,7 +15,16 @@ const mayImport: Record<string, readonly string[]> = {
   'src/ingest': ['src/core', 'src/formats', 'src/dag', 'src/manifest'],
   'src/store': ['src/core', 'src/dag'],
   'src/transfer': ['src/core', 'src/dag', 'src/manifest', 'src/store'],
-  'src/net': ['src/core', 'src/dag', 'src/manifest', 'src/store', 'src/transfer', 'src/wire'],
+  'src/bulk': ['src/core', 'src/dag', 'src/store', 'src/wire'],
+  'src/net': [
+    'src/core',
+    'src/dag',
+    'src/manifest',
+    'src/store',
+    'src/transfer',
+    'src/wire',
+    'src/bulk',
+  ],
   'src/ops': [
     'src/core',
     'src/dag',
