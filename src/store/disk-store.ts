@@ -351,17 +351,21 @@ class DiskStore implements Store {
     for (const { content } of index.filesAt(files.map(({ place }) => place))) {
       change.note(content.root)
     }
-    index.transaction(() => {
-      for (const file of files) {
+    const contents = index.transaction(() =>
+      files.map(file => {
         const made = index.makeContent(file, file.stamp.size)
         if (made === undefined) change.note(file.root)
         else change.noteMade(made)
         const content = made ?? index.putContent(file.root, file.table, file.sha256)
         index.putFile(file.place, content, file.stamp)
         index.indexChunks(content, file)
-      }
-    })
-    for (const { place } of files) this.#forgetReads(place)
+        return content
+      }),
+    )
+    for (const [at, { place }] of files.entries()) {
+      this.#parts.files.forget(place)
+      this.#parts.holdings.noteAllSeen(place, contents[at] as Content)
+    }
   }
 
   #copyAt(place: string): { copy: Copy; content: Content } | undefined {

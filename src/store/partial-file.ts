@@ -184,9 +184,11 @@ export class PartialFile implements Partial, LivePartial {
     this.#unrecorded += 1
     this.#bytesSinceCheckpoint += length
     if (this.#unrecorded >= flushChunks) this.#record()
-    this.#deps.holdings.chunkWritten(this.#opened.content, index)
+    const { content, spec } = this.#opened
+    // Not marked as seen: a partial has no stamp that would tell of somebody else's writes.
+    this.#deps.holdings.chunkWritten(content, index)
     if (this.#bytesSinceCheckpoint >= checkpointBytes && !this.#checkpointing) {
-      await this.#deps.checkReserve(this.#opened.spec.folder)
+      await this.#deps.checkReserve(spec.folder)
       this.#startCheckpoint()
     }
   }
@@ -330,6 +332,8 @@ export class PartialFile implements Partial, LivePartial {
       })
       holdings.live.delete(file.place)
     })
+    holdings.noteAllSeen(file.place, content)
+    holdings.forgetSeen(this.#opened.part)
   }
 }
 
