@@ -11,6 +11,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseArgs } from 'node:util'
+import { messageOf } from '../../src/core/errors.ts'
 import { formatBytes, formatRate, GiB, MiB, second } from '../../src/core/units.ts'
 import { median, ratioOf, scratchFolder } from './bench.ts'
 import { freezeBuild } from './frozen-build.ts'
@@ -41,8 +42,7 @@ const rounds = Number(values.rounds)
 /** Lets what the one before left behind, dirty pages above all, go before the next is timed. */
 const restMs = second
 
-const laneName = 'commonweight, lane'
-const streamName = 'commonweight, stream'
+const [laneName, streamName] = ['commonweight, lane', 'commonweight, stream']
 
 /** The bars of issue 4: ours against whom, by how much. */
 const bars = [
@@ -85,9 +85,17 @@ async function race(contestants: ReadonlyMap<string, Contestant>): Promise<Map<s
   for (let round = 0; round < rounds; round += 1) {
     const order = names.map((_, at) => names[(at + round) % names.length] ?? '')
     for (const name of order) {
-      const run = await contestants.get(name)?.run()
+      const sofar = runs.get(name)
+      const run = sofar && (await contestants.get(name)?.run().catch(messageOf))
       if (run === undefined) continue
-      runs.get(name)?.push(run)
+      if (typeof run === 'string') {
+        // The others go on: a run of everybody takes many minutes.
+        runs.delete(name)
+        process.exitCode = 1
+        process.stdout.write(`left out: ${name}: ${run}\n`)
+        continue
+      }
+      sofar?.push(run)
       process.stderr.write(`  round ${round + 1}: ${name} ${run.seconds.toFixed(2)} s\n`)
       await sleep(restMs)
     }
@@ -156,8 +164,8 @@ await using scratch = await scratchFolder(values.folder)
 const report = new Report('bench:net', [`${mib} MiB`, `${rounds} rounds`, `in ${values.folder}`])
 const command = await freezeBuild(scratch.path)
 const rivals = await available([
-  commonweight(laneName, command),
-  commonweight(streamName, command, { COMMONWEIGHT_LANE: 'false' }),
+  commonweight('lane', command),
+  commonweight('stream', command),
   curlToFile,
   curlToDisk,
   curlToPipe,

@@ -7,11 +7,10 @@ import { startMachine } from '../../support/machine.ts'
 import { withCommand, runCommand, watchUse } from '../use.ts'
 import type { Rival } from './rival.ts'
 
-export function commonweight(
-  name: string,
-  command: string,
-  env: Readonly<Record<string, string>> = {},
-): Rival {
+/** `path` is how the bytes have to travel for the run to count. */
+export function commonweight(path: 'lane' | 'stream', command: string): Rival {
+  const name = `commonweight, ${path}`
+  const env = { COMMONWEIGHT_LANE: String(path === 'lane') }
   return {
     name,
     missing: () => Promise.resolve(undefined),
@@ -34,6 +33,8 @@ export function commonweight(
           const last = pull.stdout.trim().split('\n').at(-1) ?? ''
           const { bytesFetched } = pulledSchema.parse(JSON.parse(last))
           if (bytesFetched !== size) throw new Error(`${name}: ${bytesFetched} of ${size} fetched`)
+          const { lines } = await leecher.cw('peers')
+          if (!lines.some(line => line['path'] === path)) throw new Error(`not by the ${path}`)
           await leecher.stop()
           await rm(leecher.home, { recursive: true })
           return run

@@ -17,6 +17,7 @@ import { rootOf } from '../../../src/dag/unixfs.ts'
 import { openStore } from '../../../src/store/disk-store.ts'
 import { download } from '../../../src/transfer/download.ts'
 import type {
+  BulkSource,
   HaveUpdate,
   Source,
   SourceOptions,
@@ -42,7 +43,12 @@ class InstantSource implements Source {
   readonly kind = 'peer'
   readonly requestsMax = 64
   readonly closed = new AbortController().signal
-  readonly bulk = { fetchChunkTo: () => turn() }
+  readonly bulk: BulkSource = {
+    async fetchChunkTo(_, __, { onChecked }) {
+      await turn()
+      onChecked()
+    },
+  }
   readonly #table: ChunkTable
 
   constructor(id: string, table: ChunkTable) {
