@@ -1,0 +1,107 @@
+/** Web seeds from the command: beside a peer, alone, named by a link, and refused. */
+
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { pulledSchema, type PulledEvent, type SeededEvent } from '../../src/api/contract.ts'
+import { MiB } from '../../src/core/units.ts'
+import {
+  expectError,
+  expectSameFiles,
+  openStage,
+  pull,
+  seed,
+  type Stage,
+  succeeded,
+} from '../support/end-to-end.ts'
+import { type Machine, startMachine } from '../support/machine.ts'
+import { seededBytes, writeFiles } from '../support/model-files.ts'
+import { openWebServer, type WebServer } from '../support/web-server.ts'
+
+const files = {
+  'config.json': Buffer.from('{"name":"web"}'),
+  'onnx/model q4.bin': seededBytes('web q4', 3 * MiB),
+  'weights.bin': seededBytes('web weights', 64 * MiB),
+}
+
+let stage: Stage
+let seeder: Machine
+let server: WebServer
+let folder: string
+let seeded: SeededEvent
+
+beforeAll(async () => {
+  stage = await openStage()
+  seeder = await stage.start('seeder')
+  server = await openWebServer(
+    Object.fromEntries(Object.entries(files).map(([path, bytes]) => [`models/${path}`, bytes])),
+  )
+  folder = await writeFiles(stage.file('original'), files)
+  seeded = await seed(seeder, folder, '--name', 'org/web')
+})
+
+afterAll(async () => {
+  await server[Symbol.asyncDispose]()
+  await stage[Symbol.asyncDispose]()
+})
+
+function startAllowing(name: string): Promise<Machine> {
+  const env = { COMMONWEIGHT_WEBSEED_ALLOW_PRIVATE: 'true' }
+  return startMachine(stage.world, name, [seeder.address], { env })
+}
+
+function bytesFrom({ sources }: PulledEvent, id: string): number {
+  return sources.find(({ peerId }) => peerId === id)?.bytes ?? 0
+}
+
+test('a peer and a web server serve one pull together', async () => {
+  await using leecher = await startAllowing('racing')
+  const url = `${server.url}models/`
+  const to = stage.file('racing-copy')
+  const pulled = await pull(leecher, seeded.link, '--to', to, '--web-seed', url)
+  await expectSameFiles(to, folder)
+  expect(bytesFrom(pulled, seeder.peerId)).toBeGreaterThan(0)
+  expect(bytesFrom(pulled, url)).toBeGreaterThan(0)
+})
+
+test('with every peer gone, a web server completes what is known', async () => {
+  await using leecher = await startAllowing('lonely')
+  const to = stage.file('lonely-copy')
+  await pull(leecher, seeded.link, '--to', to)
+  await rm(join(to, 'weights.bin'))
+  await rm(join(to, 'config.json'))
+  await seeder.stop()
+  const url = `${server.url}models/`
+  const pulled = await pull(leecher, 'org/web', '--web-seed', url, '--find-timeout', '10')
+  await expectSameFiles(to, folder)
+  expect(pulled.sources).toEqual([{ peerId: url, bytes: pulled.bytesFetched }])
+  seeder = await stage.start('seeder')
+})
+
+test('a link names a web server', async () => {
+  await using leecher = await startAllowing('linked')
+  const url = `${server.url}models/`
+  const to = stage.file('linked-copy')
+  const pulled = await pull(leecher, `${seeded.link}&ws=${url}`, '--to', to)
+  await expectSameFiles(to, folder)
+  expect(bytesFrom(pulled, url)).toBeGreaterThan(0)
+})
+
+test('a host of the own network is refused unless that is configured; one of a link is left out', async () => {
+  const leecher = await stage.start('strict', [seeder])
+  const url = `${server.url}models/`
+  const before = server.requests.length
+  const refused = await leecher.cw('pull', seeded.link, '--web-seed', url)
+  expectError(refused, 2, 'private address')
+  const to = stage.file('strict-copy')
+  const outcome = succeeded(await leecher.cw('pull', `${seeded.link}&ws=${url}`, '--to', to))
+  expect(pulledSchema.parse(outcome.last).sources.map(({ peerId }) => peerId)).toEqual([
+    seeder.peerId,
+  ])
+  expect(outcome.lines).toContainEqual({
+    type: 'notice',
+    level: 'warn',
+    message: expect.stringContaining('left out'),
+  })
+  expect(server.requests.length).toBe(before)
+})
