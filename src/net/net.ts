@@ -12,6 +12,7 @@ import type { SourceFinder } from '../transfer/source.ts'
 import { type NetworkKind, parsePeerAddress } from './addresses.ts'
 import { type AnnounceStatus, openAnnounceLedger } from './announce-ledger.ts'
 import { openAnnounceSender } from './announce-stream.ts'
+import { type Bandwidth, type BandwidthOptions, openBandwidth } from './bandwidth.ts'
 import { openBootstrap } from './bootstrap.ts'
 import { openDatastore } from './datastore.ts'
 import { type Dht, openDht } from './dht.ts'
@@ -37,6 +38,8 @@ export interface NetOptions {
   readonly mdns: boolean
   /** Serve as a circuit relay for nodes behind NAT. */
   readonly relay: boolean
+  /** Limits at the start; none when left out. */
+  readonly bandwidth?: BandwidthOptions
   /** Name and version, shown to peers. */
   readonly agent: string
 }
@@ -64,6 +67,8 @@ export interface Net extends AsyncDisposable {
   /** Multiaddrs with /p2p/ that others may be told. */
   addresses(): string[]
   readonly finder: SourceFinder
+  /** The limits, which may be changed; a download heeds `down`. */
+  readonly bandwidth: Bandwidth
   peers(): ConnectedPeer[]
   /** Dials; InvalidInputError for a malformed address, UnavailableError when nobody answers. */
   connect(address: string, signal: AbortSignal): Promise<{ peerId: string; address: string }>
@@ -109,7 +114,10 @@ export async function openNet(deps: NetDeps, options: NetOptions, paths: NetPath
   const { libp2p, kad, table } = host
   const dht = stack.use(openDht({ libp2p, kad, table, records, clock, log }))
   const shareable: Host['shareable'] = addresses => host.shareable(addresses)
-  const swarm = stack.use(await openSwarm({ libp2p, reader, clock, log, shareable }, options))
+  const bandwidth = openBandwidth(clock, options.bandwidth)
+  const swarm = stack.use(
+    await openSwarm({ libp2p, reader, bandwidth, clock, log, shareable }, options),
+  )
   const self = { id: libp2p.peerId.toMultihash().bytes }
   const sender = openAnnounceSender({
     libp2p,
@@ -137,13 +145,15 @@ export async function openNet(deps: NetDeps, options: NetOptions, paths: NetPath
     clock,
     log,
   })
-  return new OpenNet({ host, dht, swarm, providing, finder, provides }, stack.move())
+  const parts = { host, dht, swarm, bandwidth, providing, finder, provides }
+  return new OpenNet(parts, stack.move())
 }
 
 interface NetParts {
   readonly host: Host
   readonly dht: Dht
   readonly swarm: Swarm
+  readonly bandwidth: Bandwidth
   readonly providing: Providing
   readonly finder: SourceFinder
   provides(multihash: Uint8Array): boolean
@@ -152,6 +162,7 @@ interface NetParts {
 class OpenNet implements Net {
   readonly peerId: string
   readonly finder: SourceFinder
+  readonly bandwidth: Bandwidth
   readonly #parts: NetParts
   readonly #stack: AsyncDisposableStack
   /** What identify said; forgotten with the connection. */
@@ -163,6 +174,7 @@ class OpenNet implements Net {
     this.#stack = stack
     this.peerId = libp2p.peerId.toString()
     this.finder = parts.finder
+    this.bandwidth = parts.bandwidth
     libp2p.addEventListener('peer:identify', ({ detail }) => {
       const { peerId, agentVersion } = detail
       if (agentVersion !== undefined) this.#agents.set(peerId.toString(), agentVersion)

@@ -31,6 +31,7 @@ export function openPeerSource(channel: SwarmChannel, onBan: (reason: Error) => 
     ...(hello === undefined ? {} : { requestsMax: hello.requestsInFlightMax }),
     id: channel.peer,
     kind: 'peer',
+    isUnlimited: !channel.isLimited,
     closed: channel.closed,
     watch(files, onHave, { signal }) {
       channel.watch(files, onHave, signal)

@@ -1,7 +1,7 @@
 /**
- * Answers one peer: its requests in the order asked, one being sent and the next one read ahead,
- * within byte budgets shared by all peers. A peer that does not read what it asked for stops its own
- * queue and nobody else's.
+ * Answers one peer on one channel: its requests in the order asked, one being sent and the next one
+ * read ahead, while it has an upload slot, at the rate that is allowed, within byte budgets shared by
+ * all peers. A peer that does not read what it asked for stops its own queue and nobody else's.
  */
 
 import type { CID } from '../core/cid.ts'
@@ -15,6 +15,8 @@ import {
   ProtocolError,
 } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
+import type { RateLimit } from '../core/rate-limit.ts'
+import { MiB } from '../core/units.ts'
 import { chunkBytesMax, recordBytes } from '../dag/chunk-table.ts'
 import { manifestBytesMax } from '../manifest/manifest.ts'
 import type { BlockReader } from '../store/store.ts'
@@ -24,6 +26,8 @@ import {
   flagMore,
   type FrameHeader,
   frameTypes,
+  headerBytes,
+  moreBytesMin,
   pieceBytes,
 } from '../wire/frames.ts'
 import {
@@ -42,6 +46,7 @@ import {
 import type { ByteBudget, ByteShare } from './byte-budget.ts'
 import { type HaveFeed, keyOf, openHaveFeed } from './have-feed.ts'
 import type { Serving, ServingPort } from './swarm-channel.ts'
+import type { UploadSlot, UploadSlots } from './upload-slots.ts'
 
 /** Requests a peer may have open: 64 MiB ahead of what it has read, twice 300 ms at 100 MB/s. */
 export const requestsInFlightMax = 64
@@ -49,6 +54,10 @@ export const requestsInFlightMax = 64
 export const watchesMax = 100_000
 /** The manifests a peer asked for last, by which others find it in the peer exchange. */
 const interestsMax = 64
+/** A turn ends after this, if others wait for the slot: one large chunk, or many small ones. */
+const turnBytes = MiB
+/** What a limit lets pass in this part of a second goes out at once: small enough to be even. */
+const piecesPerSecond = 50
 /** Work units of a peer-exchange question: it looks at every connected peer. */
 const askPeersUnits = 50
 
@@ -58,6 +67,12 @@ export interface ServerDeps {
   readonly log: Logger
   /** Peers known to hold or want any of these, for the peer exchange. */
   readonly peersFor: (keys: readonly CID[], asker: string) => Promise<PeerRecord[]>
+}
+
+/** How fast a peer is served, and when it is its turn: shared with the peers it competes with. */
+export interface ServedPace {
+  readonly limit: RateLimit | undefined
+  readonly slots: UploadSlots
 }
 
 /** What all peers share. */
@@ -85,21 +100,25 @@ export class ServedPeer implements Serving {
   readonly feed: HaveFeed
   readonly #deps: ServerDeps
   readonly #budgets: ServedBudgets
+  readonly #pace: ServedPace
   readonly #interests = new Set<string>()
   /** By id, from the question until the last byte of the answer was sent. */
   readonly #asks = new Map<number, Ask>()
   /** Those not begun, in the order asked. */
   readonly #queue: Ask[] = []
+  /** Of what the limit has given, bytes not sent yet. */
+  #paid = 0
   #watches = 0
   #isPumping = false
   bytesPending = 0
   /** When the peer last took a piece, or got its first one to take. */
   progressAtMs: number
 
-  constructor(port: ServingPort, deps: ServerDeps, budgets: ServedBudgets) {
+  constructor(port: ServingPort, deps: ServerDeps, budgets: ServedBudgets, pace: ServedPace) {
     this.port = port
     this.#deps = deps
     this.#budgets = budgets
+    this.#pace = pace
     this.feed = openHaveFeed(deps.reader, port.transport)
     this.progressAtMs = deps.clock.monotonic()
   }
@@ -167,7 +186,14 @@ export class ServedPeer implements Serving {
     this.port.spend(1)
     const ask = this.#asks.get(id)
     // Unknown: our answer crossed the cancel on the way.
-    if (ask !== undefined) ask.isCancelled = true
+    if (ask === undefined) return
+    ask.isCancelled = true
+    const at = this.#queue.indexOf(ask)
+    if (at === -1) return
+    // It may be long until its turn: the peer need not count it until then.
+    this.#queue.splice(at, 1)
+    this.#asks.delete(id)
+    this.#refuse(id, refusalCodes.cancelled, '')
   }
 
   #interested(key: string): void {
@@ -185,27 +211,46 @@ export class ServedPeer implements Serving {
       return
     }
     this.#asks.set(ask.id, ask)
+    if (ask.kind === 'peers') {
+      // Small, and what tells a peer that waits for its turn who else it could ask.
+      void this.#read(ask).then(answer => this.#send(answer))
+      return
+    }
     this.#queue.push(ask)
     if (!this.#isPumping) void this.#pump()
   }
 
   async #pump(): Promise<void> {
     this.#isPumping = true
-    const { transport } = this.port
-    let next = this.#readNext()
+    const { peer, transport } = this.port
     try {
-      while (next !== undefined) {
-        const answer = await next
-        // The disk works on the next one while the network takes this one. With many peers that luxury
-        // has to go: slow readers could take the whole budget.
-        next = this.#isBudgetAmple() ? this.#readNext() : undefined
-        await this.#send(answer)
-        next ??= this.#readNext()
+      while (this.#queue.length > 0) {
+        using slot = await this.#pace.slots.take(peer, transport.closed)
+        await this.#takeTurn(slot)
       }
     } catch (error) {
       transport.abort(error as Error)
     } finally {
       this.#isPumping = false
+    }
+  }
+
+  /** Answers until there is nothing to answer, or it was enough and others wait. */
+  async #takeTurn(slot: UploadSlot): Promise<void> {
+    let bytesLeft = turnBytes
+    const goesOn = (): boolean => bytesLeft > 0 || !slot.isWanted
+    let next = this.#readNext()
+    try {
+      while (next !== undefined) {
+        const answer = await next
+        if ('bytes' in answer) bytesLeft -= answer.bytes.length
+        // The disk works on the next one while the network takes this one. With many peers that luxury
+        // has to go: slow readers could take the whole budget.
+        next = goesOn() && this.#isBudgetAmple() ? this.#readNext() : undefined
+        await this.#send(answer, slot)
+        if (goesOn()) next ??= this.#readNext()
+      }
+    } finally {
       const unsent = await next
       if (unsent !== undefined && 'share' in unsent) unsent.share?.release()
     }
@@ -294,7 +339,7 @@ export class ServedPeer implements Serving {
     return { refusal: refusalCodes.notHeld, text: '' }
   }
 
-  async #send(answer: Answer): Promise<void> {
+  async #send(answer: Answer, slot?: UploadSlot): Promise<void> {
     const { ask } = answer
     if ('refusal' in answer) {
       this.#asks.delete(ask.id)
@@ -305,8 +350,8 @@ export class ServedPeer implements Serving {
     }
     const { bytes } = answer
     try {
-      if (ask.kind === 'peers') this.#sendWhole(ask.id, bytes)
-      else await this.#sendData(ask, bytes)
+      if (slot === undefined) this.#sendWhole(ask.id, bytes)
+      else await this.#sendData(ask, bytes, slot)
     } finally {
       this.#asks.delete(ask.id)
       answer.share?.release()
@@ -318,18 +363,21 @@ export class ServedPeer implements Serving {
     this.port.transport.send(encodeFrame(frameTypes.peers, id, bytes))
   }
 
-  async #sendData(ask: Ask, bytes: Uint8Array): Promise<void> {
+  async #sendData(ask: Ask, bytes: Uint8Array, slot: UploadSlot): Promise<void> {
     const { transport } = this.port
     let start = 0
     do {
       // Before each piece, so that at most one piece too many is queued in the stream.
       await transport.drained()
       this.progressAtMs = this.#deps.clock.monotonic()
+      slot.progressed()
+      const piece = pieceBytesAt(this.#pace.limit?.bytesPerSecond)
+      const end = Math.min(start + piece, bytes.length)
+      await this.#pay(headerBytes + end - start, piece)
       if (ask.isCancelled) {
         this.#refuse(ask.id, refusalCodes.cancelled, '')
         return
       }
-      const end = Math.min(start + pieceBytes, bytes.length)
       const flags = end < bytes.length ? flagMore : 0
       const header = { length: end - start, type: frameTypes.data, flags, id: ask.id }
       // A view: readChunk gives each caller its own buffer, so nobody writes to it while it waits.
@@ -338,10 +386,26 @@ export class ServedPeer implements Serving {
     } while (start < bytes.length)
   }
 
+  /** Waits for the limit. Everybody takes the same at a time, also for small chunks: turns are equal. */
+  async #pay(bytes: number, atATime: number): Promise<void> {
+    const { limit } = this.#pace
+    if (limit?.bytesPerSecond === undefined) return
+    if (this.#paid < bytes) {
+      const more = Math.max(bytes - this.#paid, atATime)
+      await limit.take(more, this.port.transport.closed)
+      this.#paid += more
+    }
+    this.#paid -= bytes
+  }
+
   #refuse(id: number, code: RefusalCode, text: string): void {
     const payload = encodeReason({ code, text })
     this.port.transport.send(encodeFrame(frameTypes.refusal, id, payload))
   }
+}
+
+function pieceBytesAt(bytesPerSecond = Infinity): number {
+  return Math.min(pieceBytes, Math.max(moreBytesMin, Math.floor(bytesPerSecond / piecesPerSecond)))
 }
 
 function askFor(id: number, kind: Ask['kind'], keys: readonly CID[]): Ask {

@@ -66,6 +66,8 @@ export interface Serving {
 export interface ServingPort {
   readonly peer: string
   readonly transport: FrameTransport
+  /** The bandwidth limits hold for this peer. */
+  readonly isLimited: boolean
   /** Pays for work; throws ProtocolError when the peer asks for too much of it. */
   spend(units: number): void
 }
@@ -81,6 +83,8 @@ export interface ChannelOptions {
   readonly peer: string
   /** What we say of ourselves. */
   readonly hello: Hello
+  /** The bandwidth limits hold for this peer: it is not on the LAN. True when left out. */
+  readonly isLimited?: boolean
   /** The peer's hello came, and the channel may be used. */
   readonly onHello?: () => void
 }
@@ -94,6 +98,7 @@ export interface ChannelRequest {
 
 export class SwarmChannel implements FrameReceiver {
   readonly peer: string
+  readonly isLimited: boolean
   readonly openedAtMs: number
   /** Resolves with the peer's hello; rejects when it does not come in time or the channel closes. */
   readonly ready: Promise<Hello>
@@ -113,6 +118,7 @@ export class SwarmChannel implements FrameReceiver {
   /** Says hello at once; call in the same turn the transport was opened. */
   constructor(transport: FrameTransport, deps: ChannelDeps, options: ChannelOptions) {
     this.peer = options.peer
+    this.isLimited = options.isLimited ?? true
     this.transport = transport
     this.#clock = deps.clock
     this.#log = deps.log
@@ -123,6 +129,7 @@ export class SwarmChannel implements FrameReceiver {
     this.serving = deps.serve({
       peer: options.peer,
       transport,
+      isLimited: this.isLimited,
       spend: units => this.#spend(units),
     })
     this.ready = this.#ready.promise

@@ -7,10 +7,12 @@ import type { Clock } from '../core/clock.ts'
 import { UnavailableError } from '../core/errors.ts'
 import { MiB, minute, second } from '../core/units.ts'
 import type { HeldChange } from '../store/store.ts'
+import type { Bandwidth } from './bandwidth.ts'
 import { openByteBudget } from './byte-budget.ts'
 import { keyOf } from './have-feed.ts'
-import { type ServedBudgets, ServedPeer, type ServerDeps } from './served-peer.ts'
+import { type ServedBudgets, type ServedPace, ServedPeer, type ServerDeps } from './served-peer.ts'
 import type { Serving, ServingPort } from './swarm-channel.ts'
+import { openUploadSlots, slotsFor, uploadSlotsMax } from './upload-slots.ts'
 
 /** Watches of all peers together, 400 bytes each; a peer that asks for more is sent away. */
 export const watchesTotalMax = 250_000
@@ -31,7 +33,7 @@ export interface SwarmServer extends Disposable {
   serve(port: ServingPort): Serving
 }
 
-export function openSwarmServer(deps: ServerDeps): SwarmServer {
+export function openSwarmServer(deps: ServerDeps & { readonly bandwidth: Bandwidth }): SwarmServer {
   const stop = new AbortController()
   const peers = new Set<ServedPeer>()
   const budgets: ServedBudgets = {
@@ -39,12 +41,23 @@ export function openSwarmServer(deps: ServerDeps): SwarmServer {
     documents: openByteBudget(documentBytesTotalMax),
     watchesLeft: watchesTotalMax,
   }
+  const { clock, bandwidth } = deps
+  const { up } = bandwidth
+  const limited: ServedPace = {
+    limit: up,
+    slots: openUploadSlots(clock, () => slotsFor(up.bytesPerSecond)),
+  }
+  // Slots of their own: a LAN does not wait for a thin line.
+  const free: ServedPace = {
+    limit: undefined,
+    slots: openUploadSlots(clock, () => uploadSlotsMax),
+  }
   const stopChanges = deps.reader.onHeldChange(collectChanges(peers, deps.clock, stop.signal))
   void sweep(peers, deps, stop.signal)
   return {
     budgets,
     serve(port) {
-      const peer = new ServedPeer(port, deps, budgets)
+      const peer = new ServedPeer(port, deps, budgets, port.isLimited ? limited : free)
       peers.add(peer)
       const onClosed = (): void => {
         peers.delete(peer)

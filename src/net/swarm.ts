@@ -22,6 +22,7 @@ import {
 } from '../wire/messages.ts'
 import { peerOf } from './addresses.ts'
 import { type BanList, openBanList } from './ban-list.ts'
+import type { Bandwidth } from './bandwidth.ts'
 import { keyOf } from './have-feed.ts'
 import { exchangePeers, type PeerHint, recordOf } from './peer-exchange.ts'
 import { openPeerSource } from './peer-source.ts'
@@ -76,6 +77,7 @@ const dialAddressesMax = 16
 export interface SwarmDeps {
   readonly libp2p: Libp2p
   readonly reader: BlockReader
+  readonly bandwidth: Bandwidth
   readonly clock: Clock
   readonly log: Logger
   /**
@@ -126,6 +128,7 @@ class OpenSwarm implements Swarm {
     this.#bans = openBanList(deps.clock)
     this.#server = openSwarmServer({
       reader: deps.reader,
+      bandwidth: deps.bandwidth,
       clock: deps.clock,
       log: deps.log,
       peersFor: (keys, asker) => this.#peersFor(keys, asker),
@@ -302,7 +305,12 @@ class OpenSwarm implements Swarm {
     const channel = new SwarmChannel(
       openStreamTransport(stream),
       { clock, log, serve: port => this.#server.serve(port) },
-      { peer: peer.id.toString(), hello: this.#hello, onHello: () => this.#onHello(peer, channel) },
+      {
+        peer: peer.id.toString(),
+        hello: this.#hello,
+        isLimited: this.#isLimited(peer, stream),
+        onHello: () => this.#onHello(peer, channel),
+      },
     )
     // A second stream of the same direction: the peer lost the first one and we did not notice.
     const before = peer.channels.get(direction)
@@ -310,6 +318,12 @@ class OpenSwarm implements Swarm {
     channel.closed.addEventListener('abort', () => this.#onClosed(peer, channel), { once: true })
     void before?.close(goodbyeCodes.replaced, new UnavailableError('replaced by a new one'))
     return channel
+  }
+
+  #isLimited({ id }: Peer, stream: Stream): boolean {
+    const { libp2p, bandwidth } = this.#deps
+    const connection = libp2p.getConnections(id).find(({ streams }) => streams.includes(stream))
+    return connection === undefined || bandwidth.isLimited(connection.remoteAddr)
   }
 
   #onHello(peer: Peer, channel: SwarmChannel): void {

@@ -9,6 +9,7 @@ import { tcp } from '@libp2p/tcp'
 import { createLibp2p } from 'libp2p'
 import { systemClock } from '../../src/core/clock.ts'
 import { silentLog } from '../../src/core/log.ts'
+import { openBandwidth } from '../../src/net/bandwidth.ts'
 import { hostLimits } from '../../src/net/host.ts'
 import { openNoiseCrypto } from '../../src/net/noise-crypto.ts'
 import { openSwarm, type PeerHint, type Swarm, type SwarmDeps } from '../../src/net/swarm.ts'
@@ -60,6 +61,7 @@ export async function openSwarmNode(options: SwarmNodeOptions = {}): Promise<Swa
       {
         libp2p,
         reader,
+        bandwidth: openBandwidth(systemClock),
         clock: systemClock,
         log: silentLog,
         shareable: addresses => addresses,
