@@ -5,7 +5,7 @@ import { mkdir, open, rename, rm } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
-import type { HomePaths } from '../src/api/home.ts'
+import { type HomePaths, readPid } from '../src/api/home.ts'
 import type { Clock } from '../src/core/clock.ts'
 import {
   type CommonweightError,
@@ -88,7 +88,10 @@ export async function startDaemon<Client>(
   const deadline = deps.clock.monotonic() + readyTimeoutMs
   for (let waitMs = pollFirstMs; ; waitMs = Math.min(pollLastMs, waitMs * 1.5)) {
     const client = await deps.running()
-    if (client !== undefined) return client
+    if (client !== undefined) {
+      await endLoser(child, paths)
+      return client
+    }
     const isOver = exit !== undefined && exit !== errorTable.CONFLICT.exit
     if (isOver) throw startError(exit ?? 1, await tailOf(paths.log, logStart), paths)
     if (deps.clock.monotonic() > deadline) {
@@ -98,6 +101,12 @@ export async function startDaemon<Client>(
     }
     await deps.clock.sleep(waitMs, deps.signal)
   }
+}
+
+/** Another command's daemon was first: ours must not wait in the wings for the home to get free. */
+async function endLoser(child: ChildProcess, paths: HomePaths): Promise<void> {
+  const pid = await readPid(paths)
+  if (pid !== undefined && pid !== child.pid) child.kill()
 }
 
 async function spawnDetached(paths: HomePaths): Promise<ChildProcess> {

@@ -6,7 +6,7 @@
 import { stat } from 'node:fs/promises'
 import type { PulledEvent, PullRequest } from '../api/contract.ts'
 import { type CID, rawCid } from '../core/cid.ts'
-import { StorageError } from '../core/errors.ts'
+import { isAbort, StorageError, UnavailableError } from '../core/errors.ts'
 import { stampOf } from '../core/file-stamp.ts'
 import type { Logger } from '../core/log.ts'
 import { minute, second } from '../core/units.ts'
@@ -112,6 +112,7 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
   )
   const chosen = selectFiles(fetched.manifest.files, request)
   using webSeeds = webSeedsOf(deps, asked, ref.webSeeds, fetched.manifest.files)
+  const isNew = store.model(cid) === undefined
   const target = await chooseTarget(deps, { manifest: cid, name: ref.name, to: request.to })
   const name = nameFor(store, ref, options)
   const files = chosen.map(file => ({ ...file, place: target.placeOf(file.path) }))
@@ -130,12 +131,24 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
     deps.net.providedChanged()
   }
   const keys = [cid, ...files.map(({ root }) => root)]
-  const result = await download(
-    { ...deps, finder: webSeeds.finderOver(deps.finder) },
-    { keys, folder: target.folder, files, ownFolder: deps.modelsFolder },
-    downloadOptions(deps, asked, peers, stallPatienceMs),
-  )
-  return { manifest: cid, target, files, result }
+  try {
+    const result = await download(
+      { ...deps, finder: webSeeds.finderOver(deps.finder) },
+      { keys, folder: target.folder, files, ownFolder: deps.modelsFolder },
+      downloadOptions(deps, asked, peers, stallPatienceMs),
+    )
+    return { manifest: cid, target, files, result }
+  } catch (error) {
+    if (isNew) await forgetFailed(store, cid, error)
+    throw error
+  }
+}
+
+/** A pull that could not even begin (no space, a file in the way) leaves no empty model behind. */
+async function forgetFailed(store: Store, manifest: CID, error: unknown): Promise<void> {
+  const goesOn = isAbort(error) || error instanceof UnavailableError
+  if (goesOn || store.model(manifest)?.bytesHeld !== 0) return
+  await store.removeModel(manifest, { deleteFiles: true })
 }
 
 /** A link only suggests: it neither renames a model that is here nor takes the name of another. */

@@ -4,6 +4,7 @@ import { realpath } from 'node:fs/promises'
 import { dirname, sep } from 'node:path'
 import type { SeededEvent, SeedRequest } from '../api/contract.ts'
 import type { Clock } from '../core/clock.ts'
+import { sameCid } from '../core/cid.ts'
 import { InvalidInputError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
 import { findFiles } from '../ingest/folder.ts'
@@ -17,7 +18,7 @@ import type { OperationOptions } from './operation.ts'
 import { parseName } from './ref.ts'
 
 export interface SeedDeps {
-  readonly store: Pick<Store, 'addModel' | 'filesAt'>
+  readonly store: Pick<Store, 'addModel' | 'filesAt' | 'models'>
   readonly net: Pick<Net, 'addresses' | 'providedChanged'>
   readonly pool: HashPool
   readonly clock: Clock
@@ -59,6 +60,7 @@ export async function seed(
     seeding: true,
     files: placements,
   }
+  noticeMovedName(store, model, options)
   const held = store.addModel(model, imported.fresh)
   net.providedChanged()
   log.info('model seeded', { manifest: imported.cid.toString(), name, bytes: imported.bytes })
@@ -70,6 +72,18 @@ export async function seed(
     bytes: imported.bytes,
     link: linkTo(net, held),
   }
+}
+
+/** A name belongs to the model that got it last: who seeds a new revision wants that, and is told. */
+function noticeMovedName(
+  store: SeedDeps['store'],
+  { name, manifest }: NewModel,
+  { onEvent }: OperationOptions,
+): void {
+  const before = store.models().find(other => other.name === name && name !== undefined)
+  if (before === undefined || sameCid(before.manifest, manifest)) return
+  const message = `${name} now names this model; it named ${before.manifest.toString()}, which is kept`
+  onEvent({ type: 'notice', level: 'warn', message })
 }
 
 /** The home holds the node's key and databases: they must never be served to anyone. */

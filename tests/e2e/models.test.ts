@@ -160,6 +160,18 @@ test('a link neither renames a model nor takes the name of another', async () =>
   expect((await show(keeper, other.manifest)).model.name).toBe('other')
 })
 
+test('a name given to a second model moves there, is said to, and the first is kept', async () => {
+  const first = await seedModel('revision')
+  const folder = await writeFiles(stage.file('seeded-revision-2'), {
+    'weights.bin': seededBytes('revision 2', MiB),
+  })
+  const outcome = await seeder.cw('seed', folder, '--name', 'revision')
+  const notice = outcome.lines.find(line => line.type === 'notice')
+  expect(String(notice?.['message'])).toContain(first.manifest)
+  expect((await show(seeder, 'revision')).model.manifest).not.toBe(first.manifest)
+  expect((await show(seeder, first.manifest)).model).toMatchObject({ name: null, pinned: true })
+})
+
 test('what is removed is served no more', async () => {
   const model = await seedModel('withdrawn')
   succeeded(await seeder.cw('rm', 'withdrawn'))
