@@ -80,6 +80,7 @@ function nodeOptions({ config, version }: DaemonOptions): NodeOptions {
       network: settings.network,
       mdns: settings.mdns,
       relay: settings.relay,
+      lane: settings.lane,
     },
     storage: {
       reserveBytes: settings['storage.reserve_bytes'],

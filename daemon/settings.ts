@@ -21,6 +21,7 @@ export interface Settings {
   readonly network: 'auto' | 'public' | 'lan'
   readonly mdns: boolean
   readonly relay: boolean
+  readonly lane: boolean
   readonly 'storage.reserve_bytes': number
   readonly 'storage.reserve_fraction': number
   /** Null: the folder `models` of the home. */
@@ -56,6 +57,7 @@ export const settings: { readonly [K in SettingKey]: Setting<K> } = {
   network: { kind: 'word', schema: z.enum(['auto', 'public', 'lan']), initial: 'auto' },
   mdns: { kind: 'boolean', schema: z.boolean(), initial: true },
   relay: { kind: 'boolean', schema: z.boolean(), initial: false },
+  lane: { kind: 'boolean', schema: z.boolean(), initial: true },
   // A file system that is full breaks more than downloads: the larger of the two stays free.
   'storage.reserve_bytes': { kind: 'bytes', schema: byteCount(), initial: 10 * GiB },
   'storage.reserve_fraction': {

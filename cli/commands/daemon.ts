@@ -19,6 +19,8 @@ export function define(command: Command, context: Context): void {
     .option('--no-mdns', 'do not')
     .option('--relay', 'be a relay for peers behind NAT')
     .option('--no-relay', 'do not')
+    .option('--lane', 'carry chunks on TLS connections beside libp2p')
+    .option('--no-lane', 'carry them on libp2p streams only')
     .option('--storage-models <DIR>', 'where pulls without --to go')
     .option('--storage-reserve-bytes <BYTES>', 'bytes that pulls leave free on a disk')
     .option('--storage-reserve-fraction <FRACTION>', 'part of a disk that pulls leave free')

@@ -36,6 +36,7 @@ const columns: readonly Column<PeerView>[] = [
   { title: 'PEER', value: ({ peerId }) => peerId, shrink: { to: 12, cut: 'middle' } },
   { title: 'ADDRESS', value: ({ address }) => address, shrink: { to: 12, cut: 'middle' } },
   { title: 'DIR', value: ({ direction }) => (direction === 'inbound' ? 'in' : 'out') },
+  { title: 'PATH', value: ({ path }) => path },
   { title: 'RECEIVED', value: ({ bytesReceived }) => formatBytes(bytesReceived), align: 'right' },
   { title: 'SENT', value: ({ bytesSent }) => formatBytes(bytesSent), align: 'right' },
   {

@@ -275,8 +275,10 @@ export const peerSchema = z.strictObject({
   peerId: z.string(),
   address,
   direction: z.enum(['inbound', 'outbound']),
-  /** How bulk bytes travel: the libp2p stream for now. */
-  path: z.enum(['stream', 'none']),
+  /** How chunks travel: on a lane (docs/spec/lane.md), on the libp2p stream, or not at all. */
+  path: z.enum(['lane', 'stream', 'none']),
+  /** Why it is not a lane. */
+  pathReason: z.string().nullable(),
   agent: z.string().nullable(),
   connectedAtMs: count,
   bytesReceived: count,

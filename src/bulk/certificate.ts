@@ -141,33 +141,26 @@ function time(ms: number): Uint8Array {
 export function peerOfCertificate(raw: Uint8Array, nowMs: number): string {
   if (raw.length > certificateBytesMax) throw refused(`${raw.length} bytes`)
   const { spki, extensions } = partsOf(raw)
-  const certificate = parse(raw)
-  // Verifying costs what the key's kind costs, so the sender must not be free to choose.
-  const { asymmetricKeyType, asymmetricKeyDetails } = certificate.publicKey
-  if (asymmetricKeyType !== 'ec' || asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
-    throw refused('its key is not on the curve P-256')
-  }
-  if (certificate.validFromDate.getTime() > nowMs) throw refused('it is not valid yet')
-  if (certificate.validToDate.getTime() < nowMs) throw refused('it has expired')
-  if (!isSignedByItself(certificate)) throw refused('it is not signed by its own key')
+  checkCertificate(raw, nowMs)
   const host = hostOf(extensions, spki)
   return base58btc.baseEncode(Buffer.concat([identityPrefix, host]))
 }
 
-function parse(raw: Uint8Array): X509Certificate {
+/** What has to be right of any certificate; OpenSSL's errors are the sender's fault. */
+function checkCertificate(raw: Uint8Array, nowMs: number): void {
   try {
-    return new X509Certificate(raw)
+    const certificate = new X509Certificate(raw)
+    const { publicKey, validFromDate, validToDate } = certificate
+    // Verifying costs what the key's kind costs, so the sender must not be free to choose.
+    const { asymmetricKeyType, asymmetricKeyDetails } = publicKey
+    if (asymmetricKeyType !== 'ec' || asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
+      throw refused('its key is not on the curve P-256')
+    }
+    if (!(validFromDate.getTime() <= nowMs)) throw refused('it is not valid yet')
+    if (!(validToDate.getTime() >= nowMs)) throw refused('it has expired')
+    if (!certificate.verify(publicKey)) throw refused('it is not signed by its own key')
   } catch (error) {
-    throw refused(messageOf(error), error)
-  }
-}
-
-function isSignedByItself(certificate: X509Certificate): boolean {
-  try {
-    return certificate.verify(certificate.publicKey)
-  } catch {
-    // OpenSSL throws for algorithms that it does not know.
-    return false
+    throw error instanceof ProtocolError ? error : refused(messageOf(error), error)
   }
 }
 

@@ -94,6 +94,8 @@ export async function dialLane(
     ...identity,
     host,
     port,
+    // The name of a machine says nothing of who it is, and is not for those on the way to read.
+    servername: '',
     onread,
   }
   const socket = connect(options)
@@ -155,7 +157,7 @@ export interface LaneServerDeps {
   readonly clock: Clock
   readonly log: Logger
   /** A lane of a peer that is who it says; must call `start` at once. */
-  onLane(peer: string, transport: FrameTransport, remote: string): void
+  onLane(peer: string, transport: FrameTransport, remote: LaneAddress): void
 }
 
 export interface LaneServer extends Disposable {
@@ -224,7 +226,7 @@ class OpenLaneServer implements LaneServer {
   }
 
   readonly #onSecure = (socket: TLSSocket): void => {
-    const { remoteAddress, remotePort } = socket
+    const { remoteAddress: host = '', remotePort: port = 0 } = socket
     let peer: string
     try {
       peer = peerOf(socket)
@@ -236,7 +238,7 @@ class OpenLaneServer implements LaneServer {
     const transport = new LaneTransport(socket)
     this.#lanes.add(transport)
     transport.closed.addEventListener('abort', () => this.#lanes.delete(transport), { once: true })
-    this.#deps.onLane(peer, transport, `${remoteAddress} port ${remotePort}`)
+    this.#deps.onLane(peer, transport, { host, port })
     socket.on('data', (bytes: Uint8Array) => transport.take(bytes))
   }
 

@@ -3,6 +3,7 @@
  * DHT, the swarm and the announcing of what the store holds.
  */
 
+import { openPlane } from '../bulk/plane.ts'
 import type { CID } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
 import { InvalidInputError, messageOf, UnavailableError } from '../core/errors.ts'
@@ -19,12 +20,14 @@ import { type Dht, openDht } from './dht.ts'
 import { openFinder } from './finder.ts'
 import { type Host, openHost } from './host.ts'
 import { loadIdentity } from './identity.ts'
+import { openLanePort } from './lane-port.ts'
 import { openNetworkDb } from './network-db.ts'
+import type { PeerPath } from './peer-lanes.ts'
 import { openProviderRecords } from './provider-records.ts'
 import { openProviding, type Providing } from './providing.ts'
-import { openSwarm, type Swarm } from './swarm.ts'
+import { openSwarm, type Swarm, type SwarmPeer } from './swarm.ts'
 
-export type { AnnounceStatus }
+export type { AnnounceStatus, PeerPath }
 
 export interface NetOptions {
   /** Multiaddrs to listen on. */
@@ -38,6 +41,8 @@ export interface NetOptions {
   readonly mdns: boolean
   /** Serve as a circuit relay for nodes behind NAT. */
   readonly relay: boolean
+  /** Carry bulk bytes over lanes where the peer does too. */
+  readonly lane: boolean
   /** Limits at the start; none when left out. */
   readonly bandwidth?: BandwidthOptions
   /** Name and version, shown to peers. */
@@ -51,9 +56,7 @@ export interface ConnectedPeer {
   readonly agent: string | undefined
   readonly connectedAtMs: number
   /** Undefined when there is a connection and no swarm channel on it. */
-  readonly swarm:
-    | { readonly bytesReceived: number; readonly bytesSent: number; readonly files: number }
-    | undefined
+  readonly swarm: Pick<SwarmPeer, 'bytesReceived' | 'bytesSent' | 'files' | 'path'> | undefined
   readonly rttMs: number | undefined
 }
 
@@ -115,8 +118,13 @@ export async function openNet(deps: NetDeps, options: NetOptions, paths: NetPath
   const dht = stack.use(openDht({ libp2p, kad, table, records, clock, log }))
   const shareable: Host['shareable'] = addresses => host.shareable(addresses)
   const bandwidth = openBandwidth(clock, options.bandwidth)
+  const lanePort = options.lane
+    ? stack.use(await openLanePort({ libp2p, key, clock, log }))
+    : undefined
+  const plane = lanePort && stack.use(openPlane({ identity: lanePort.identity, log }))
+  const lanes = lanePort && plane && { lanePort, plane }
   const swarm = stack.use(
-    await openSwarm({ libp2p, reader, bandwidth, clock, log, shareable }, options),
+    await openSwarm({ libp2p, reader, bandwidth, clock, log, shareable, ...lanes }, options),
   )
   const self = { id: libp2p.peerId.toMultihash().bytes }
   const sender = openAnnounceSender({

@@ -10,7 +10,9 @@ import { manifestBytesMax } from '../manifest/manifest.ts'
 import type { Source } from '../transfer/source.ts'
 import { frameTypes } from '../wire/frames.ts'
 import { encodeChunkAsk, tableBytesMax } from '../wire/messages.ts'
+import { BulkLanes, type BulkLanesDeps } from './bulk-lanes.ts'
 import { keyOf } from './have-feed.ts'
+import type { LaneSide } from './peer-lanes.ts'
 import type { SwarmChannel } from './swarm-channel.ts'
 
 /**
@@ -24,15 +26,33 @@ export function tableBytesFor(size: number | undefined): number {
   return Math.min(tableBytesMax, chunks * recordBytes)
 }
 
+export interface PeerSourceOptions {
+  readonly onBan: (reason: Error) => void
+  /** Undefined when there are no lanes here. */
+  readonly lanes?: LaneSide
+  /** Undefined when there is no data plane to dial lanes. */
+  readonly bulk?: BulkLanesDeps | undefined
+}
+
 /** Of a channel whose hello is done. */
-export function openPeerSource(channel: SwarmChannel, onBan: (reason: Error) => void): Source {
-  const { hello } = channel
+export function openPeerSource(
+  channel: SwarmChannel,
+  { onBan, lanes, bulk }: PeerSourceOptions,
+): Source {
+  const { hello, peer, closed } = channel
+  const plane =
+    lanes === undefined || bulk === undefined
+      ? undefined
+      : new BulkLanes(bulk, { peer, side: lanes, closed, onBan })
   return {
     ...(hello === undefined ? {} : { requestsMax: hello.requestsInFlightMax }),
-    id: channel.peer,
+    id: peer,
     kind: 'peer',
     isUnlimited: !channel.isLimited,
-    closed: channel.closed,
+    closed,
+    get bulk() {
+      return plane?.isUp === true ? plane : undefined
+    },
     watch(files, onHave, { signal }) {
       channel.watch(files, onHave, signal)
     },
@@ -55,7 +75,8 @@ export function openPeerSource(channel: SwarmChannel, onBan: (reason: Error) => 
       })
     },
     fetchChunk({ root, index, length }, { signal }) {
-      return channel.request({
+      plane?.want()
+      return (lanes?.back ?? channel).request({
         type: frameTypes.getChunk,
         payload: encodeChunkAsk({ root, index }),
         answer: { shape: 'exact', bytes: Math.min(length, chunkBytesMax) },

@@ -50,6 +50,9 @@ const haveBytesPerUnit = 256
 /** Of a frame that we skip. */
 const skippedBytesPerUnit = KiB
 
+/** It may cost a connection, and has a limit of its own: docs/spec/lane.md. */
+const askForLaneUnits = 50
+
 /** Manifests of one peer that we remember for the peer exchange; its chunks say the rest. */
 const manifestsMax = 256
 
@@ -87,6 +90,8 @@ export interface ChannelOptions {
   readonly isLimited?: boolean
   /** The peer's hello came, and the channel may be used. */
   readonly onHello?: () => void
+  /** The peer asks us to dial a lane to it; not heard when left out. */
+  readonly onDialLane?: () => void
 }
 
 export interface ChannelRequest {
@@ -107,6 +112,7 @@ export class SwarmChannel implements FrameReceiver {
   readonly #clock: Clock
   readonly #log: Logger
   readonly #greeted: (() => void) | undefined
+  readonly #onDialLane: (() => void) | undefined
   readonly #requests: RequestTable
   readonly #watches: WatchList = openWatchList()
   readonly #manifests = new Set<string>()
@@ -123,6 +129,7 @@ export class SwarmChannel implements FrameReceiver {
     this.#clock = deps.clock
     this.#log = deps.log
     this.#greeted = options.onHello
+    this.#onDialLane = options.onDialLane
     this.#unitsAtMs = deps.clock.monotonic()
     this.openedAtMs = deps.clock.now()
     this.#requests = new RequestTable(frame => transport.send(frame))
@@ -197,6 +204,11 @@ export class SwarmChannel implements FrameReceiver {
     }
   }
 
+  /** Asks the peer to dial a lane to us. */
+  askForLane(): void {
+    this.transport.send(encodeFrame(frameTypes.dialLane, 0, empty))
+  }
+
   /** Says why, lets that go out, and closes. */
   async close(code: GoodbyeCode, reason: Error): Promise<void> {
     // Of a bug the peer learns nothing.
@@ -221,6 +233,7 @@ export class SwarmChannel implements FrameReceiver {
     else if (type === frameTypes.have) this.#onHave(payload)
     else if (type === frameTypes.hello) this.#onHello(payload)
     else if (type === frameTypes.goodbye) this.#onGoodbye(payload)
+    else if (type === frameTypes.dialLane) this.#onAskForLane()
     else if (isKnown(type)) this.serving.frame(header, payload)
     else this.#spend(1 + header.length / skippedBytesPerUnit)
   }
@@ -249,6 +262,11 @@ export class SwarmChannel implements FrameReceiver {
     const entries = decodeHave(payload)
     this.#spend(entries.length + payload.length / haveBytesPerUnit)
     this.#watches.have(entries)
+  }
+
+  #onAskForLane(): void {
+    this.#spend(askForLaneUnits)
+    this.#onDialLane?.()
   }
 
   #onGoodbye(payload: Uint8Array): void {

@@ -4,7 +4,9 @@
  */
 
 import type { Connection, Libp2p, PeerId, Stream } from '@libp2p/interface'
+import { ipPortToMultiaddr } from '@libp2p/utils'
 import type { Multiaddr } from '@multiformats/multiaddr'
+import type { Plane } from '../bulk/plane.ts'
 import { raceSignal } from '../core/async.ts'
 import type { CID } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
@@ -16,6 +18,7 @@ import type { Source, SourceOptions } from '../transfer/source.ts'
 import {
   goodbyeCodes,
   type Hello,
+  laneFeatures,
   type PeerRecord,
   peersPerAnswerMax,
   revision,
@@ -24,7 +27,10 @@ import { peerOf } from './addresses.ts'
 import { type BanList, openBanList } from './ban-list.ts'
 import type { Bandwidth } from './bandwidth.ts'
 import { keyOf } from './have-feed.ts'
+import { laneAddressesOf } from './lane-addresses.ts'
+import type { LanePort, TakeLane } from './lane-port.ts'
 import { exchangePeers, type PeerHint, recordOf } from './peer-exchange.ts'
+import { type LaneShare, PeerLanes, type PeerLanesOptions, type PeerPath } from './peer-lanes.ts'
 import { openPeerSource } from './peer-source.ts'
 import { requestsInFlightMax, watchesMax } from './served-peer.ts'
 import { openStreamTransport } from './stream-transport.ts'
@@ -41,6 +47,7 @@ export interface SwarmPeer {
   readonly bytesSent: number
   /** Files it told us it holds some of. */
   readonly files: number
+  readonly path: PeerPath
 }
 
 export interface Swarm extends AsyncDisposable {
@@ -78,6 +85,10 @@ export interface SwarmDeps {
   readonly libp2p: Libp2p
   readonly reader: BlockReader
   readonly bandwidth: Bandwidth
+  /** Lanes are off when left out. */
+  readonly lanePort?: LanePort
+  /** Fetches over lanes that we dial; the stream does when left out. */
+  readonly plane?: Plane
   readonly clock: Clock
   readonly log: Logger
   /**
@@ -99,6 +110,7 @@ interface Peer {
   readonly id: PeerId
   /** By who opened the stream: two when both did at the same time. */
   readonly channels: Map<Direction, SwarmChannel>
+  readonly lanes: PeerLanes
   /** Of the channel that said hello first. */
   source: Source | undefined
   dialing: Promise<Source> | undefined
@@ -119,12 +131,26 @@ class OpenSwarm implements Swarm {
   readonly #server: SwarmServer
   readonly #listeners = new Set<(source: Source) => void>()
   readonly #stop = new AbortController()
+  readonly #laneShare: LaneShare
   #topology = ''
 
   constructor(deps: SwarmDeps, options: SwarmOptions) {
     this.#deps = deps
     this.#peersMax = options.peersMax ?? peersMaxDefault
-    this.#hello = { revision, requestsInFlightMax, watchesMax, agent: options.agent, features: [] }
+    this.#hello = {
+      revision,
+      requestsInFlightMax,
+      watchesMax,
+      agent: options.agent,
+      features: featuresOf(deps.lanePort),
+    }
+    this.#laneShare = {
+      clock: deps.clock,
+      log: deps.log,
+      port: deps.lanePort,
+      dialBacks: 0,
+      stop: this.#stop.signal,
+    }
     this.#bans = openBanList(deps.clock)
     this.#server = openSwarmServer({
       reader: deps.reader,
@@ -142,6 +168,7 @@ class OpenSwarm implements Swarm {
       maxOutboundStreams: streamsPerConnectionMax,
       runOnLimitedConnection: true,
     })
+    this.#deps.lanePort?.onLane(this.#acceptLane)
     // Whoever is connected for another reason becomes a source too. Only the side that dialled the
     // connection opens the stream, or each pair would have two.
     this.#topology = await libp2p.register(swarmProtocol, {
@@ -203,9 +230,11 @@ class OpenSwarm implements Swarm {
         peerId: peer.id.toString(),
         agent: first.hello?.agent,
         connectedAtMs: Math.min(...channels.map(({ openedAtMs }) => openedAtMs)),
-        bytesReceived: sum(channels, ({ transport }) => transport.bytesReceived),
-        bytesSent: sum(channels, ({ transport }) => transport.bytesSent),
+        bytesReceived:
+          peer.lanes.bytesReceived + sum(channels, ({ transport }) => transport.bytesReceived),
+        bytesSent: peer.lanes.bytesSent + sum(channels, ({ transport }) => transport.bytesSent),
         files: Math.max(...channels.map(({ filesHeld }) => filesHeld)),
+        path: peer.lanes.path,
       }
     })
   }
@@ -216,8 +245,11 @@ class OpenSwarm implements Swarm {
     this.#stop.abort(reason)
     libp2p.unregister(this.#topology)
     await libp2p.unhandle(swarmProtocol)
-    const channels = [...this.#peers.values()].flatMap(peer => [...peer.channels.values()])
-    await Promise.all(channels.map(channel => channel.close(goodbyeCodes.stopping, reason)))
+    await Promise.all(
+      [...this.#peers.values()].flatMap(({ lanes, channels }) =>
+        [lanes, ...channels.values()].map(each => each.close(goodbyeCodes.stopping, reason)),
+      ),
+    )
     this.#server[Symbol.dispose]()
   }
 
@@ -233,7 +265,16 @@ class OpenSwarm implements Swarm {
     const key = id.toString()
     const known = this.#peers.get(key)
     if (known !== undefined) return known
-    const peer: Peer = { id, channels: new Map(), source: undefined, dialing: undefined }
+    const peer: Peer = {
+      id,
+      channels: new Map(),
+      lanes: this.#lanesOf(id, {
+        stream: () => greeted(peer)[0],
+        ban: reason => this.#ban(peer, reason),
+      }),
+      source: undefined,
+      dialing: undefined,
+    }
     this.#peers.set(key, peer)
     return peer
   }
@@ -250,6 +291,34 @@ class OpenSwarm implements Swarm {
     else if (this.#isBanned(remotePeer)) turnAway(openStreamTransport(stream), 'banned')
     else if (isFull) turnAway(openStreamTransport(stream), 'limit')
     else this.#openChannel(this.#peerOf(remotePeer), stream, 'inbound')
+  }
+
+  readonly #acceptLane: TakeLane = (id, transport, remote) => {
+    const peer = this.#peers.get(id)
+    if (this.#stop.signal.aborted) turnAway(transport, 'stopping')
+    else if (this.#bans.banned(id) !== undefined) turnAway(transport, 'banned')
+    else if (peer === undefined) turnAway(transport, 'limit')
+    else peer.lanes.take(transport, remote)
+  }
+
+  #lanesOf(id: PeerId, acts: Pick<PeerLanesOptions, 'ban' | 'stream'>): PeerLanes {
+    const { libp2p, bandwidth, clock, log, shareable } = this.#deps
+    const peer = id.toString()
+    return new PeerLanes(this.#laneShare, {
+      ...acts,
+      peer,
+      addresses: () => laneAddressesOf(libp2p, id, shareable),
+      open: (transport, features, { host, port }) =>
+        new SwarmChannel(
+          transport,
+          { clock, log, serve: port => this.#server.serve(port) },
+          {
+            peer,
+            hello: { ...this.#hello, features },
+            isLimited: bandwidth.isLimited(ipPortToMultiaddr(host, port)),
+          },
+        ),
+    })
   }
 
   readonly #openAutomatically = (id: PeerId, connection: Connection): void => {
@@ -310,6 +379,7 @@ class OpenSwarm implements Swarm {
         hello: this.#hello,
         isLimited: this.#isLimited(peer, stream),
         onHello: () => this.#onHello(peer, channel),
+        onDialLane: () => peer.lanes.dialBack(),
       },
     )
     // A second stream of the same direction: the peer lost the first one and we did not notice.
@@ -328,7 +398,10 @@ class OpenSwarm implements Swarm {
 
   #onHello(peer: Peer, channel: SwarmChannel): void {
     if (peer.source !== undefined) return
-    const source = openPeerSource(channel, reason => this.#ban(peer, reason))
+    const onBan = (reason: Error): void => this.#ban(peer, reason)
+    const { plane, clock, log } = this.#deps
+    const bulk = plane && { plane, clock, log }
+    const source = openPeerSource(channel, { onBan, lanes: peer.lanes, bulk })
     peer.source = source
     for (const listener of this.#listeners) listener(source)
   }
@@ -340,6 +413,7 @@ class OpenSwarm implements Swarm {
       if (other === channel) peer.channels.delete(direction)
     }
     if (reason instanceof ProtocolError) this.#ban(peer, reason)
+    if (peer.channels.size === 0) void peer.lanes.close(goodbyeCodes.stopping, reason)
     if (peer.source?.closed === channel.closed) peer.source = undefined
     const [next] = greeted(peer)
     if (next !== undefined) this.#onHello(peer, next)
@@ -352,6 +426,7 @@ class OpenSwarm implements Swarm {
     const id = peer.id.toString()
     this.#bans.strike(id, reason)
     this.#deps.log.info('peer banned', { peer: id, reason: reason.message })
+    void peer.lanes.close(goodbyeCodes.banned, reason)
     for (const channel of peer.channels.values()) void channel.close(goodbyeCodes.banned, reason)
   }
 
@@ -384,6 +459,11 @@ function greeted({ channels }: Peer): SwarmChannel[] {
   return [...channels.values()].filter(
     ({ hello, closed }) => hello !== undefined && !closed.aborted,
   )
+}
+
+function featuresOf(lanes: LanePort | undefined): string[] {
+  if (lanes === undefined) return []
+  return lanes.isOpen ? [laneFeatures.lane, laneFeatures.laneDial] : [laneFeatures.laneDial]
 }
 
 /** The address with the peer at its end; undefined when it leads to another peer. */

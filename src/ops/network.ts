@@ -1,7 +1,7 @@
 /** What the network side of a node looks like from outside: peers, providers, addresses. */
 
 import type { PeerView, ProviderView } from '../api/contract.ts'
-import type { ConnectedPeer, Net } from '../net/net.ts'
+import type { ConnectedPeer, Net, PeerPath } from '../net/net.ts'
 import { keysOf, type ModelStore } from './models.ts'
 import { parseRef } from './ref.ts'
 
@@ -12,7 +12,7 @@ export function peerView(peer: ConnectedPeer): PeerView {
     peerId: peer.peerId,
     address: peer.address,
     direction: peer.direction,
-    path: swarm === undefined ? 'none' : 'stream',
+    ...pathView(swarm?.path),
     agent: peer.agent ?? null,
     connectedAtMs: peer.connectedAtMs,
     bytesReceived: swarm?.bytesReceived ?? 0,
@@ -20,6 +20,11 @@ export function peerView(peer: ConnectedPeer): PeerView {
     files: swarm?.files ?? 0,
     rttMs: peer.rttMs ?? null,
   }
+}
+
+function pathView(path: PeerPath | undefined): Pick<PeerView, 'path' | 'pathReason'> {
+  if (path === undefined) return { path: 'none', pathReason: 'no swarm stream to it is open' }
+  return { pathReason: null, ...path }
 }
 
 /** Who announces a model or file on the DHT, as found. */

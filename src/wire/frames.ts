@@ -32,6 +32,7 @@ export const frameTypes = {
   data: 0x30,
   refusal: 0x31,
   peers: 0x32,
+  dialLane: 0x80,
 } as const
 export type FrameType = (typeof frameTypes)[keyof typeof frameTypes]
 
@@ -80,6 +81,7 @@ const typeRules: ReadonlyMap<number, TypeRule> = new Map([
   [frameTypes.data, rule(0, dataBytesMax, true, flagMore)],
   [frameTypes.refusal, rule(2, 258, true)],
   [frameTypes.peers, rule(0, 256 * KiB, true)],
+  [frameTypes.dialLane, rule(0, 0, false)],
 ])
 
 /** Checks what a header alone can tell; throws ProtocolError. */

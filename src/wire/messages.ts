@@ -14,7 +14,7 @@ export const revision = 1
 
 /** Long enough for `commonweight/1.2.3 node/24.1.0`, short enough for a line of `peers`. */
 export const agentBytesMax = 128
-/** Names of optional abilities; the bulk lane will be one. */
+/** Names of optional abilities. */
 export const featuresMax = 16
 export const featureBytesMax = 64
 /** A request at a time makes no sense above the bandwidth-delay product: 1 GiB at 1 MiB a chunk. */
@@ -30,6 +30,16 @@ export const addressesPerPeerMax = 8
 /** Ed25519 peer ids have 38 bytes, RSA ones 34. */
 export const peerIdBytesMax = 64
 export const addressBytesMax = 256
+
+/** Abilities of ours: docs/spec/lane.md. */
+export const laneFeatures = {
+  /** Takes lanes at its TCP addresses. */
+  lane: 'lane',
+  /** Dials one when asked to. */
+  laneDial: 'lane-dial',
+  /** In the hello of a lane: it was asked for, and the side that asked asks on it. */
+  laneBack: 'lane-back',
+} as const
 
 export interface Hello {
   readonly revision: number

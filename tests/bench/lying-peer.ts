@@ -58,6 +58,7 @@ async function serve(home: string, folder: string, every: number): Promise<void>
     bootstrap: [],
     network: 'auto',
     mdns: false,
+    lane: false,
     relay: false,
     agent: 'commonweight/lying',
   }

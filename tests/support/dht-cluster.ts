@@ -25,6 +25,7 @@ export const loopback: NetOptions = {
   network: 'auto',
   mdns: false,
   relay: false,
+  lane: false,
   agent: 'commonweight-test/0',
 }
 

@@ -98,6 +98,7 @@ export function openFakeNode(
         address,
         direction: 'outbound',
         path: 'stream',
+        pathReason: 'nothing was asked for yet',
         agent: null,
         connectedAtMs: 0,
         bytesReceived: 0,

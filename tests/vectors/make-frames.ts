@@ -176,7 +176,8 @@ const validFrames: Valid[] = [
     decoded: [{ peerId: peerId.toString('hex'), addresses: [address.toString('hex')] }],
   }),
   valid('peers, none known', 0x32, Buffer.alloc(0), { id: 4, decoded: [] }),
-  valid('a frame that only later revisions know', 0x80, Buffer.from('anything'), {
+  valid('dial-lane', 0x80, Buffer.alloc(0), { decoded: null }),
+  valid('a frame that only later revisions know', 0x90, Buffer.from('anything'), {
     decoded: null,
   }),
 ]
@@ -200,7 +201,8 @@ const hostileFrames: Hostile[] = [
   bad('type zero', 'header', frame(0x00, Buffer.alloc(0))),
   bad('a chunk of more than 1 MiB', 'header', frame(0x30, huge, { length: 1_048_577, id: 1 })),
   bad('a have frame of more than 1 MiB', 'header', frame(0x12, huge, { length: 1_048_577 })),
-  bad('an optional frame of 4 GiB', 'header', frame(0x80, huge, { length: 0xffff_ffff })),
+  bad('an optional frame of 4 GiB', 'header', frame(0x90, huge, { length: 0xffff_ffff })),
+  bad('a dial-lane that names an address', 'header', frame(0x80, address)),
   bad('a hello of 64 KiB', 'header', frame(0x01, huge, { length: 65_536 })),
   bad('a hello that is too short', 'header', frame(0x01, Buffer.alloc(9))),
   bad('a cancel with a payload', 'header', frame(0x2f, u8(0), { id: 1 })),

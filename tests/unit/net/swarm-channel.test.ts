@@ -139,7 +139,7 @@ test('a goodbye is heard instead of a hello, and is no crime', async () => {
 
 test('skips frames of later revisions, for a price', () => {
   transport.receive(helloFrame)
-  transport.receive(encodeHeader({ type: 0x80, flags: 9, id: 5, length: 3 }), Buffer.from('abc'))
+  transport.receive(encodeHeader({ type: 0x90, flags: 9, id: 5, length: 3 }), Buffer.from('abc'))
   expect(channel.closed.aborted).toBe(false)
 })
 

@@ -142,7 +142,7 @@ test.for(vectors.hostile)('refuses $name', ({ hex, at }) => {
 
 const spec = readFileSync(new URL('../../../docs/spec/wire.md', import.meta.url), 'utf8')
 const rows = spec.matchAll(
-  /^\| `(0x[0-7]\w)` \| ([\w-]+) \| (0|yes) \| ([\d,]+)(?: to ([\d,]+))?/gm,
+  /^\| `(0x[0-8]\w)` \| ([\w-]+) \| (0|yes) \| ([\d,]+)(?: to ([\d,]+))?/gm,
 )
 const rules = [...rows].map(([, type, name, id, least = '', most = least]) => ({
   type: Number(type),
