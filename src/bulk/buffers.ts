@@ -9,11 +9,16 @@ import { KiB } from '../core/units.ts'
 /** Smaller chunks get memory of their own size: thousands of them may be in flight. */
 const pooledBytesMin = 64 * KiB
 /** Kept for the next chunks. More are out at a time only while the disk is slower than the network. */
-const keptMax = 8
+const keptMaxDefault = 8
 
 export class BufferPool {
   /** The one given back last is taken first: it is still in the processor's cache. */
   readonly #free: Uint8Array[] = []
+  readonly #keptMax: number
+
+  constructor(keptMax = keptMaxDefault) {
+    this.#keptMax = keptMax
+  }
 
   /** At least `bytes`, not zeroed. */
   take(bytes: number): Uint8Array {
@@ -23,6 +28,7 @@ export class BufferPool {
 
   /** What `take` gave, once nobody writes to it or reads it any more. */
   give(buffer: Uint8Array): void {
-    if (buffer.length === chunkBytesMax && this.#free.length < keptMax) this.#free.push(buffer)
+    if (buffer.length === chunkBytesMax && this.#free.length < this.#keptMax)
+      this.#free.push(buffer)
   }
 }

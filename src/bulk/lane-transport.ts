@@ -37,6 +37,8 @@ export class LaneTransport implements FrameTransport {
   #queuedBytes = 0
   #flushTimer: NodeJS.Immediate | undefined
   #drain: PromiseWithResolvers<void> | undefined
+  /** Who waits for the first so many bytes to be out; in order. */
+  #unwritten: { readonly bytes: number; readonly resolve: () => void }[] = []
   bytesReceived = 0
   bytesSent = 0
 
@@ -93,6 +95,14 @@ export class LaneTransport implements FrameTransport {
     this.#drain ??= Promise.withResolvers<void>()
     const drained = this.#drain.promise
     await (signal === undefined ? drained : raceSignal(drained, signal))
+  }
+
+  written(): Promise<void> {
+    this.#flush()
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.#unwritten.push({ bytes: this.bytesSent, resolve })
+    if (this.#queuedBytes === 0) this.#tellWritten()
+    return promise
   }
 
   async close(reason: Error): Promise<void> {
@@ -163,9 +173,19 @@ export class LaneTransport implements FrameTransport {
 
   #onWritten(bytes: number): void {
     this.#queuedBytes -= bytes
+    this.#tellWritten()
     if (!this.#canSend) return
     this.#drain?.resolve()
     this.#drain = undefined
+  }
+
+  #tellWritten(): void {
+    // After the end nobody can tell what still lies in the socket.
+    if (this.#closing.signal.aborted) return
+    const bytes = this.bytesSent - this.#queuedBytes
+    while (this.#unwritten[0] !== undefined && this.#unwritten[0].bytes <= bytes) {
+      this.#unwritten.shift()?.resolve()
+    }
   }
 
   #finish(reason: Error): void {
@@ -176,6 +196,7 @@ export class LaneTransport implements FrameTransport {
     this.#closing.abort(reason)
     this.#unsent = []
     this.#unsentBytes = 0
+    this.#unwritten = []
     // Nobody may be waiting; a rejection nobody hears must not end the process.
     this.#drain?.promise.catch(() => undefined)
     this.#drain?.reject(reason)

@@ -4,6 +4,7 @@
  * all peers. A peer that does not read what it asked for stops its own queue and nobody else's.
  */
 
+import type { BufferPool } from '../bulk/buffers.ts'
 import type { CID } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
 import {
@@ -79,6 +80,8 @@ export interface ServedPace {
 export interface ServedBudgets {
   readonly chunks: ByteBudget
   readonly documents: ByteBudget
+  /** For chunks that go out by transports that say when they are out. */
+  readonly buffers: BufferPool
   watchesLeft: number
 }
 
@@ -92,7 +95,12 @@ interface Ask {
 
 /** What was read for a request, and the share of the budget it holds. */
 type Answer =
-  | { readonly ask: Ask; readonly bytes: Uint8Array; readonly share: ByteShare | undefined }
+  | {
+      readonly ask: Ask
+      readonly bytes: Uint8Array
+      readonly share: ByteShare | undefined
+      readonly buffer: Uint8Array | undefined
+    }
   | { readonly ask: Ask; readonly refusal: RefusalCode; readonly text: string }
 
 export class ServedPeer implements Serving {
@@ -273,11 +281,13 @@ export class ServedPeer implements Serving {
     let share: ByteShare | undefined
     try {
       share = await this.#takeShare(ask, closed)
-      const bytes = await this.#bytesOf(ask)
+      const isPooled = ask.kind === 'chunk' && this.port.transport.written !== undefined
+      const buffer = isPooled ? this.#budgets.buffers.take(chunkBytesMax) : undefined
+      const bytes = await this.#bytesOf(ask, buffer)
       share?.shrink(bytes.length)
       if (this.bytesPending === 0) this.progressAtMs = this.#deps.clock.monotonic()
       this.bytesPending += bytes.length
-      return { ask, bytes, share }
+      return { ask, bytes, share, buffer }
     } catch (error) {
       share?.release()
       return { ask, ...this.#refusalFor(ask, error) }
@@ -302,13 +312,13 @@ export class ServedPeer implements Serving {
     }
   }
 
-  async #bytesOf(ask: Ask): Promise<Uint8Array> {
+  async #bytesOf(ask: Ask, into: Uint8Array | undefined): Promise<Uint8Array> {
     const { reader } = this.#deps
     const [key] = ask.keys
     if (key === undefined) throw new NotFoundError('nothing asked for')
     switch (ask.kind) {
       case 'chunk':
-        return reader.readChunk(key, ask.index, { signal: this.port.transport.closed })
+        return reader.readChunk(key, ask.index, { signal: this.port.transport.closed, into })
       case 'manifest':
         return found(reader.manifestBlock(key))
       case 'table': {
@@ -355,8 +365,14 @@ export class ServedPeer implements Serving {
     } finally {
       this.#asks.delete(ask.id)
       answer.share?.release()
+      if (answer.buffer !== undefined) void this.#giveBack(answer.buffer)
       this.bytesPending -= bytes.length
     }
+  }
+
+  async #giveBack(buffer: Uint8Array): Promise<void> {
+    await this.port.transport.written?.()
+    this.#budgets.buffers.give(buffer)
   }
 
   #sendWhole(id: number, bytes: Uint8Array): void {
@@ -380,7 +396,7 @@ export class ServedPeer implements Serving {
       }
       const flags = end < bytes.length ? flagMore : 0
       const header = { length: end - start, type: frameTypes.data, flags, id: ask.id }
-      // A view: readChunk gives each caller its own buffer, so nobody writes to it while it waits.
+      // A view: nobody writes to it before it is out.
       transport.send(encodeHeader(header), bytes.subarray(start, end))
       start = end
     } while (start < bytes.length)

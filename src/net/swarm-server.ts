@@ -3,6 +3,7 @@
  * the telling of changes, and the dropping of peers that stopped reading.
  */
 
+import { BufferPool } from '../bulk/buffers.ts'
 import type { Clock } from '../core/clock.ts'
 import { UnavailableError } from '../core/errors.ts'
 import { MiB, minute, second } from '../core/units.ts'
@@ -20,6 +21,8 @@ export const watchesTotalMax = 250_000
 export const chunkBytesTotalMax = 256 * MiB
 /** Manifests and tables, apart: they are larger, and must not hold up chunks. */
 export const documentBytesTotalMax = 128 * MiB
+/** Two a lane: one being sent and the next. More lanes than this at a time are rare. */
+const buffersKeptMax = 32
 /** Changes are told this often: a download of 500 chunks a second must not make 500 frames a peer. */
 export const haveIntervalMs = 100
 /** Ranges of changes collected between two ticks before they are told early. */
@@ -39,6 +42,7 @@ export function openSwarmServer(deps: ServerDeps & { readonly bandwidth: Bandwid
   const budgets: ServedBudgets = {
     chunks: openByteBudget(chunkBytesTotalMax),
     documents: openByteBudget(documentBytesTotalMax),
+    buffers: new BufferPool(buffersKeptMax),
     watchesLeft: watchesTotalMax,
   }
   const { clock, bandwidth } = deps

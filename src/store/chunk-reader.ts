@@ -12,7 +12,7 @@
 
 import type { FileHandle } from 'node:fs/promises'
 import { stat } from 'node:fs/promises'
-import { equalBytes } from '../core/bytes.ts'
+import { equalBytes, viewOf } from '../core/bytes.ts'
 import type { CID } from '../core/cid.ts'
 import { sha256 } from '../core/digest.ts'
 import { IntegrityError, NotFoundError, systemCode } from '../core/errors.ts'
@@ -22,7 +22,7 @@ import type { ChunkIndex, Content } from './chunk-index.ts'
 import { asStorageError } from './files.ts'
 import { type Copy, hasChunk, type Holdings } from './holdings.ts'
 import type { OpenFiles } from './open-files.ts'
-import type { IoOptions } from './store.ts'
+import type { ReadOptions } from './store.ts'
 
 export interface ChunkReaderDeps {
   readonly index: ChunkIndex
@@ -48,7 +48,7 @@ export class ChunkReader {
     this.#deps = deps
   }
 
-  async read(root: CID, chunk: number, options: IoOptions = {}): Promise<Uint8Array> {
+  async read(root: CID, chunk: number, options: ReadOptions = {}): Promise<Uint8Array> {
     const { holdings } = this.#deps
     const content = holdings.contentOf(root)
     const isChunk = Number.isInteger(chunk) && chunk >= 0 && chunk < (content?.chunks ?? 0)
@@ -60,7 +60,7 @@ export class ChunkReader {
       for (const spot of this.#spots(content, chunk)) {
         options.signal?.throwIfAborted()
         // One at a time: a second copy is read only when the first one failed.
-        const outcome = await this.#try(spot)
+        const outcome = await this.#try(spot, options.into)
         if ('bytes' in outcome) return outcome.bytes
         failures.push(outcome.reason)
       }
@@ -87,16 +87,17 @@ export class ChunkReader {
     }
   }
 
-  async #try(spot: Spot): Promise<Outcome> {
+  async #try(spot: Spot, into?: Uint8Array): Promise<Outcome> {
     const { copy, ref } = spot
+    const wanted = { ...ref, into }
     const { path } = copy
     const { files } = this.#deps
     try {
-      let read = await files.use(path, handle => readWithStamp(handle, path, ref))
+      let read = await files.use(path, handle => readWithStamp(handle, path, wanted))
       if (!read.isSame) {
         // Another file lies at the path than the one kept open: the path is what counts.
         files.forget(path)
-        read = await files.use(path, handle => readWithStamp(handle, path, ref))
+        read = await files.use(path, handle => readWithStamp(handle, path, wanted))
       }
       return this.#judge(spot, read)
     } catch (error) {
@@ -155,10 +156,11 @@ interface ChunkRead {
 async function readWithStamp(
   handle: FileHandle,
   path: string,
-  { offset, length }: ChunkRef,
+  { offset, length, into }: Pick<ChunkRef, 'length' | 'offset'> & Pick<ReadOptions, 'into'>,
 ): Promise<ChunkRead> {
   // Not from Buffer's shared pool: the caller may keep a chunk, or transfer it to a thread.
-  const buffer = Buffer.allocUnsafeSlow(length)
+  const buffer =
+    into === undefined ? Buffer.allocUnsafeSlow(length) : viewOf(into.subarray(0, length))
   const bytes = buffer.subarray(0, await readFull(handle, buffer, offset))
   const stats = await stat(path, { bigint: true })
   const stamp = stampOf(stats)

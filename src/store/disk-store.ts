@@ -36,6 +36,7 @@ import type {
   PartialSpec,
   PendingPull,
   Place,
+  ReadOptions,
   Removed,
   Store,
 } from './store.ts'
@@ -157,7 +158,7 @@ class DiskStore implements Store {
     return content === undefined ? undefined : holdings.servedOf(content)
   }
 
-  readChunk(root: CID, index: number, options?: IoOptions): Promise<Uint8Array> {
+  readChunk(root: CID, index: number, options?: ReadOptions): Promise<Uint8Array> {
     return this.#parts.reader.read(root, index, options)
   }
 

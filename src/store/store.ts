@@ -19,6 +19,11 @@ export interface IoOptions {
   readonly signal?: AbortSignal
 }
 
+export interface ReadOptions extends IoOptions {
+  /** Where the bytes go: as long as the chunk, or longer. Fresh memory when left out. */
+  readonly into?: Uint8Array | undefined
+}
+
 /** A whole file whose digests were just computed, or proven chunk by chunk. */
 export interface NewFile {
   /** Absolute. */
@@ -49,11 +54,11 @@ export interface BlockReader {
   held(root: CID): Bitfield | undefined
   /**
    * The bytes of one chunk, from whichever place still has them. The file's stamp is checked on
-   * every read and its hash once per start: by an import or download, or on the first read. Each caller gets a buffer of
-   * its own. NotFoundError when not held or not served; IntegrityError when the bytes changed, after
-   * withdrawing them.
+   * every read and its hash once per start: by an import or download, or on the first read. Each
+   * caller gets a buffer of its own, or the one it brought. NotFoundError when not held or not served;
+   * IntegrityError when the bytes changed, after withdrawing them.
    */
-  readChunk(root: CID, index: number, options?: IoOptions): Promise<Uint8Array>
+  readChunk(root: CID, index: number, options?: ReadOptions): Promise<Uint8Array>
   /** Calls back on every change of what is held and served, by root, until the returned function is called. */
   onHeldChange(listener: (change: HeldChange) => void): () => void
 }

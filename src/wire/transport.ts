@@ -22,6 +22,11 @@ export interface FrameTransport {
   send(...parts: Uint8Array[]): boolean
   /** Resolves when bulk data may be sent again; rejects when closed, or with the signal's reason. */
   drained(signal?: AbortSignal): Promise<void>
+  /**
+   * Resolves when what was sent so far is out, and the memory it lay in may be used again. Not there
+   * when the transport cannot tell; never settles once it is closed.
+   */
+  written?(): Promise<void>
   /** Ends both directions once what was sent has gone out, or after a short while. */
   close(reason: Error): Promise<void>
   /** Ends at once; the other side sees a reset. Does nothing while closing. */
