@@ -10,6 +10,7 @@ import { shareListeners } from '../bulk/port-share.ts'
 import type { Clock } from '../core/clock.ts'
 import { messageOf, UnavailableError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
+import { laneFeatures } from '../wire/messages.ts'
 import type { FrameTransport } from '../wire/transport.ts'
 
 /** A lane of a peer that is who it says; must call `start` at once. */
@@ -19,6 +20,8 @@ export interface LanePort extends Disposable {
   readonly identity: LaneIdentity
   /** Peers can dial lanes to some port of ours, as far as we can tell. */
   readonly isOpen: boolean
+  /** What the hello says of it. */
+  readonly features: readonly string[]
   /** Who gets the lanes from now on; until then they are closed. */
   onLane(take: TakeLane): void
 }
@@ -57,6 +60,7 @@ export async function openLanePort({ libp2p, key, clock, log }: LanePortDeps): P
   return {
     identity,
     isOpen: listeners > 0,
+    features: listeners > 0 ? [laneFeatures.lane, laneFeatures.laneDial] : [laneFeatures.laneDial],
     onLane(taker) {
       take = taker
     },

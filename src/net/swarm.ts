@@ -18,7 +18,6 @@ import type { Source, SourceOptions } from '../transfer/source.ts'
 import {
   goodbyeCodes,
   type Hello,
-  laneFeatures,
   type PeerRecord,
   peersPerAnswerMax,
   revision,
@@ -142,7 +141,7 @@ class OpenSwarm implements Swarm {
       requestsInFlightMax,
       watchesMax,
       agent: options.agent,
-      features: featuresOf(deps.lanePort),
+      features: deps.lanePort?.features ?? [],
     }
     this.#laneShare = {
       clock: deps.clock,
@@ -459,11 +458,6 @@ function greeted({ channels }: Peer): SwarmChannel[] {
   return [...channels.values()].filter(
     ({ hello, closed }) => hello !== undefined && !closed.aborted,
   )
-}
-
-function featuresOf(lanes: LanePort | undefined): string[] {
-  if (lanes === undefined) return []
-  return lanes.isOpen ? [laneFeatures.lane, laneFeatures.laneDial] : [laneFeatures.laneDial]
 }
 
 /** The address with the peer at its end; undefined when it leads to another peer. */

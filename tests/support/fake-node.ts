@@ -120,6 +120,18 @@ export function openFakeNode(
     async show(ref) {
       return { model: find(ref), files: [] }
     },
+    gateway: {
+      find: () => undefined,
+      names: () => [],
+      manifest: () => Promise.reject(new NotFoundError('a fake node has no manifests')),
+      open: () => {
+        throw new NotFoundError('a fake node has no files')
+      },
+    },
+    name(name, ref) {
+      const { manifest } = find(ref)
+      return { type: 'named', name, manifest, held: true }
+    },
     link(ref) {
       const { manifest, name } = find(ref)
       return { type: 'link', link: `cw://${manifest}`, manifest, name }
@@ -176,7 +188,16 @@ export function aModel(): ModelView {
 }
 
 export function aPull(ref: string, more: Partial<PullRequest> = {}): PullRequest {
-  return { kind: 'pull', ref, include: [], exclude: [], peers: [], webSeeds: [], seed: true, ...more }
+  return {
+    kind: 'pull',
+    ref,
+    include: [],
+    exclude: [],
+    peers: [],
+    webSeeds: [],
+    seed: true,
+    ...more,
+  }
 }
 
 export function aProgress(bytesDone: number): ProgressEvent {

@@ -4,13 +4,15 @@ import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { identify } from '@libp2p/identify'
-import type { Libp2p } from '@libp2p/interface'
+import type { Libp2p, PrivateKey } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
 import { createLibp2p } from 'libp2p'
+import { openPlane } from '../../src/bulk/plane.ts'
 import { systemClock } from '../../src/core/clock.ts'
 import { silentLog } from '../../src/core/log.ts'
 import { openBandwidth } from '../../src/net/bandwidth.ts'
 import { hostLimits } from '../../src/net/host.ts'
+import { openLanePort } from '../../src/net/lane-port.ts'
 import { openNoiseCrypto } from '../../src/net/noise-crypto.ts'
 import { openSwarm, type PeerHint, type Swarm, type SwarmDeps } from '../../src/net/swarm.ts'
 import type { BlockReader } from '../../src/store/store.ts'
@@ -49,13 +51,17 @@ export interface SwarmNodeOptions extends Partial<Omit<SwarmDeps, 'libp2p' | 're
   readonly reader?: BlockReader
   readonly peersMax?: number
   readonly agent?: string
+  readonly listen?: string[]
+  /** Takes and dials lanes, as a node does. */
+  readonly hasLanes?: boolean
 }
 
 export async function openSwarmNode(options: SwarmNodeOptions = {}): Promise<SwarmNode> {
   await using stack = new AsyncDisposableStack()
   const { reader = new MemoryReader(), agent = 'commonweight/test', peersMax, ...deps } = options
-  const libp2p = await openLibp2p()
+  const libp2p = await openLibp2p(options.listen)
   stack.defer(() => libp2p.stop())
+  const lanes = options.hasLanes === true ? await openLanes(libp2p, stack) : {}
   const swarm = stack.use(
     await openSwarm(
       {
@@ -65,6 +71,7 @@ export async function openSwarmNode(options: SwarmNodeOptions = {}): Promise<Swa
         clock: systemClock,
         log: silentLog,
         shareable: addresses => addresses,
+        ...lanes,
         ...deps,
       },
       peersMax === undefined ? { agent } : { agent, peersMax },
@@ -78,6 +85,21 @@ export async function openSwarmNode(options: SwarmNodeOptions = {}): Promise<Swa
     hint: () => ({ peer: libp2p.peerId, addresses: libp2p.getMultiaddrs() }),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   }
+}
+
+async function openLanes(
+  libp2p: Libp2p,
+  stack: AsyncDisposableStack,
+): Promise<Required<Pick<SwarmDeps, 'lanePort' | 'plane'>>> {
+  const parts = { libp2p, key: keyOf(libp2p), clock: systemClock, log: silentLog }
+  const lanePort = stack.use(await openLanePort(parts))
+  const plane = stack.use(openPlane({ identity: lanePort.identity, log: silentLog }))
+  return { lanePort, plane }
+}
+
+/** The private key, which libp2p gives to its own parts only. */
+export function keyOf(libp2p: Libp2p): PrivateKey {
+  return (libp2p as unknown as { components: { privateKey: PrivateKey } }).components.privateKey
 }
 
 /** Polls until `isTrue`, for at most `ms`; the last resort where nothing tells when. */
