@@ -58,7 +58,7 @@ async function serve(home: string, folder: string, every: number): Promise<void>
     bootstrap: [],
     network: 'auto',
     mdns: false,
-    lane: false,
+    lane: true,
     relay: false,
     agent: 'commonweight/lying',
   }

@@ -8,6 +8,7 @@
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { messageOf } from '../../src/core/errors.ts'
 import { minute } from '../../src/core/units.ts'
 import { scratchFolder } from './bench.ts'
 import { freezeBuild } from './frozen-build.ts'
@@ -72,6 +73,12 @@ const bed: Bed = {
 for (const row of rows) {
   if (!wanted.includes(row.name)) continue
   process.stderr.write(`${row.name}\n`)
-  await row.run(bed)
+  try {
+    await row.run(bed)
+  } catch (error) {
+    // The others go on: a run of all takes half an hour.
+    process.exitCode = 1
+    process.stdout.write(`failed: ${row.name}: ${messageOf(error)}\n`)
+  }
 }
 if (values.write) await report.write()
