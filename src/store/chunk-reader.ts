@@ -1,12 +1,12 @@
 /**
- * Reads chunks back: the file's stamp is compared after every read, the bytes are hashed once
- * in a run, and what does not match is withdrawn and read from another copy.
+ * Reads chunks back: the file's stamp is compared after every read, the bytes are hashed on the first
+ * read of each chunk in a run, and what does not match is withdrawn and read from another copy.
  *
  * Invariants:
  * 1. Bytes are given out only if, after they were read, the path still had the stamp under which the
  *    file was indexed: an edit before or during the read is seen.
- * 2. Bytes that nobody hashed in this run, by a read, an import or the publishing of a download, are
- *    hashed before they are given out, so that rot that keeps the stamp is not served either.
+ * 2. Bytes read for the first time in this run are hashed before they are given out, so that rot that
+ *    keeps the stamp is not served either.
  * 3. Being out of descriptors or memory withdraws nothing.
  */
 

@@ -352,21 +352,17 @@ class DiskStore implements Store {
     for (const { content } of index.filesAt(files.map(({ place }) => place))) {
       change.note(content.root)
     }
-    const contents = index.transaction(() =>
-      files.map(file => {
+    index.transaction(() => {
+      for (const file of files) {
         const made = index.makeContent(file, file.stamp.size)
         if (made === undefined) change.note(file.root)
         else change.noteMade(made)
         const content = made ?? index.putContent(file.root, file.table, file.sha256)
         index.putFile(file.place, content, file.stamp)
         index.indexChunks(content, file)
-        return content
-      }),
-    )
-    for (const [at, { place }] of files.entries()) {
-      this.#parts.files.forget(place)
-      this.#parts.holdings.noteAllSeen(place, contents[at] as Content)
-    }
+      }
+    })
+    for (const { place } of files) this.#forgetReads(place)
   }
 
   #copyAt(place: string): { copy: Copy; content: Content } | undefined {

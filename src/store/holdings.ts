@@ -6,8 +6,8 @@
  * 1. A chunk counts as held only if some copy has it: a file whose stamp matched at the last look,
  *    without the chunks found damaged, or a partial, with the bits that its boot lets us believe.
  * 2. Listeners hear of every change of what is served, after it is in the index, once.
- * 3. A chunk is marked as seen only after its bytes were hashed in this run, alone or with its file,
- *    and the mark is gone when the file's stamp is found changed.
+ * 3. A chunk is marked as seen only after its bytes were hashed in this run, and the mark is gone when
+ *    the file's stamp is found changed.
  */
 
 import { Bitfield } from '../core/bitfield.ts'
@@ -54,9 +54,6 @@ export interface Change {
   /** A model that serves this root is about to be added. */
   noteServed(root: CID): void
 }
-
-/** Smaller files are hashed again when they are first read. */
-const markedChunksMin = 4
 
 const unheard: Change = { note() {}, noteMade() {}, noteServed() {} }
 
@@ -145,13 +142,6 @@ export class Holdings {
       this.#seen.set(copy.path, seen)
     }
     seen.add(chunk)
-  }
-
-  /** The whole file was hashed just now: by an import, or before it was published. */
-  noteAllSeen(path: string, content: Content): void {
-    // A mark costs more memory than it saves time for the many small ones.
-    if (content.chunks < markedChunksMin) this.forgetSeen(path)
-    else this.#seen.set(path, Bitfield.full(content.chunks))
   }
 
   forgetSeen(path: string): void {

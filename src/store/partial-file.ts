@@ -184,11 +184,9 @@ export class PartialFile implements Partial, LivePartial {
     this.#unrecorded += 1
     this.#bytesSinceCheckpoint += length
     if (this.#unrecorded >= flushChunks) this.#record()
-    const { content, spec } = this.#opened
-    // Not marked as seen: a partial has no stamp that would tell of somebody else's writes.
-    this.#deps.holdings.chunkWritten(content, index)
+    this.#deps.holdings.chunkWritten(this.#opened.content, index)
     if (this.#bytesSinceCheckpoint >= checkpointBytes && !this.#checkpointing) {
-      await this.#deps.checkReserve(spec.folder)
+      await this.#deps.checkReserve(this.#opened.spec.folder)
       this.#startCheckpoint()
     }
   }
@@ -332,8 +330,6 @@ export class PartialFile implements Partial, LivePartial {
       })
       holdings.live.delete(file.place)
     })
-    holdings.noteAllSeen(file.place, content)
-    holdings.forgetSeen(this.#opened.part)
   }
 }
 

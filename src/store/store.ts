@@ -54,7 +54,7 @@ export interface BlockReader {
   held(root: CID): Bitfield | undefined
   /**
    * The bytes of one chunk, from whichever place still has them. The file's stamp is checked on
-   * every read and its hash once per start: by an import or download, or on the first read. Each
+   * every read and its hash on the first read of each chunk per start. Each
    * caller gets a buffer of its own, or the one it brought. NotFoundError when not held or not served;
    * IntegrityError when the bytes changed, after withdrawing them.
    */
