@@ -33,6 +33,7 @@ const verbs: Readonly<Record<string, readonly Verb[]>> = {
   'The network:': [
     ['peers', 'list the connected peers', () => import('./commands/peers.ts')],
     ['providers', 'find who announces a model', () => import('./commands/providers.ts')],
+    ['limit', 'limit the bandwidth', () => import('./commands/limit.ts')],
     ['connect', 'connect to a peer', () => import('./commands/connect.ts')],
   ],
   'The daemon:': [

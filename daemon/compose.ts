@@ -80,6 +80,11 @@ function nodeOptions({ config, version }: DaemonOptions): NodeOptions {
       network: settings.network,
       mdns: settings.mdns,
       relay: settings.relay,
+      bandwidth: {
+        maxDown: settings['bandwidth.max_down'] ?? undefined,
+        maxUp: settings['bandwidth.max_up'] ?? undefined,
+        limitLan: settings['bandwidth.limit_lan'],
+      },
       lane: settings.lane,
     },
     storage: {

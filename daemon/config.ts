@@ -238,6 +238,7 @@ function fromText(key: SettingKey, text: string): unknown {
     case 'path':
       return resolve(text)
     case 'bytes':
+    case 'rate':
     case 'word':
       return text
   }

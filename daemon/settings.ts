@@ -6,7 +6,8 @@
 import { multiaddr } from '@multiformats/multiaddr'
 import { z } from 'zod'
 import { messageOf } from '../src/core/errors.ts'
-import { GiB, KiB, MiB, TiB } from '../src/core/units.ts'
+import { bytesPerSecondMin, parseRate } from '../src/core/rate-limit.ts'
+import { formatRate, GiB, parseBytes } from '../src/core/units.ts'
 
 const logLevels = ['debug', 'info', 'warn', 'error'] as const
 export type LogLevel = (typeof logLevels)[number]
@@ -22,6 +23,10 @@ export interface Settings {
   readonly mdns: boolean
   readonly relay: boolean
   readonly lane: boolean
+  /** Bytes per second; null: no limit. */
+  readonly 'bandwidth.max_down': number | null
+  readonly 'bandwidth.max_up': number | null
+  readonly 'bandwidth.limit_lan': boolean
   readonly 'storage.reserve_bytes': number
   readonly 'storage.reserve_fraction': number
   /** Null: the folder `models` of the home. */
@@ -35,12 +40,14 @@ export interface Settings {
 export type SettingKey = keyof Settings
 
 /** How a flag or a variable, which are text, becomes the value that the file would have held. */
-type SettingKind = 'list' | 'word' | 'path' | 'boolean' | 'number' | 'bytes'
+type SettingKind = 'list' | 'word' | 'path' | 'boolean' | 'number' | 'bytes' | 'rate'
 
 export interface Setting<K extends SettingKey> {
   readonly kind: SettingKind
   readonly schema: z.ZodType<Settings[K]>
   readonly initial: Settings[K]
+  /** The name after `--`, where it is not the key's. */
+  readonly flag?: string
 }
 
 export const settings: { readonly [K in SettingKey]: Setting<K> } = {
@@ -58,6 +65,15 @@ export const settings: { readonly [K in SettingKey]: Setting<K> } = {
   mdns: { kind: 'boolean', schema: z.boolean(), initial: true },
   relay: { kind: 'boolean', schema: z.boolean(), initial: false },
   lane: { kind: 'boolean', schema: z.boolean(), initial: true },
+  // Not for the LAN, where nobody's line gets full, unless it is asked for.
+  'bandwidth.max_down': { kind: 'rate', schema: rate(), initial: null, flag: 'max-down' },
+  'bandwidth.max_up': { kind: 'rate', schema: rate(), initial: null, flag: 'max-up' },
+  'bandwidth.limit_lan': {
+    kind: 'boolean',
+    schema: z.boolean(),
+    initial: false,
+    flag: 'limit-lan',
+  },
   // A file system that is full breaks more than downloads: the larger of the two stays free.
   'storage.reserve_bytes': { kind: 'bytes', schema: byteCount(), initial: 10 * GiB },
   'storage.reserve_fraction': {
@@ -80,7 +96,7 @@ export function isSettingKey(key: string): key is SettingKey {
 
 /** `storage.reserve_bytes` → `storage-reserve-bytes`: the name after `--`. */
 export function flagName(key: SettingKey): string {
-  return key.replaceAll(/[._]/g, '-')
+  return settings[key].flag ?? key.replaceAll(/[._]/g, '-')
 }
 
 /** `storage.reserve_bytes` → `COMMONWEIGHT_STORAGE_RESERVE_BYTES`. */
@@ -109,8 +125,6 @@ function addressFault(text: string, peer: boolean): string | undefined {
   }
 }
 
-const byteUnits = { B: 1, KiB, MiB, GiB, TiB } as const
-
 /** A number, or a number with its unit: `10 GiB`. */
 function byteCount(): z.ZodType<number> {
   return z.unknown().transform((value, context) => {
@@ -124,9 +138,20 @@ function byteCount(): z.ZodType<number> {
   })
 }
 
-function parseBytes(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?) ?(B|KiB|MiB|GiB|TiB)?$/.exec(text.trim())
-  if (match === null) return undefined
-  const unit = (match[2] ?? 'B') as keyof typeof byteUnits
-  return Math.round(Number(match[1]) * byteUnits[unit])
+/** Bytes per second, as a number or as text; `off` is null. */
+function rate(): z.ZodType<number | null> {
+  return z.unknown().transform((value, context) => {
+    if (Number.isSafeInteger(value) && (value as number) >= bytesPerSecondMin)
+      return value as number
+    try {
+      if (typeof value === 'string') return parseRate(value)
+    } catch (error) {
+      context.addIssue({ code: 'custom', message: messageOf(error) })
+      return z.NEVER
+    }
+    const least = formatRate(bytesPerSecondMin)
+    const message = `expected bytes per second, at least ${least}, as in "10 MiB", or "off"`
+    context.addIssue({ code: 'custom', message })
+    return z.NEVER
+  })
 }

@@ -6,6 +6,8 @@
 import { realpath } from 'node:fs/promises'
 import type {
   ConnectedView,
+  LimitsRequest,
+  LimitsView,
   LinkView,
   ModelResponse,
   ModelView,
@@ -25,6 +27,7 @@ import type { Clock } from './core/clock.ts'
 import type { Logger } from './core/log.ts'
 import { type HashPool, openHashPool } from './ingest/hash-file.ts'
 import { type Net, openNet, type NetOptions } from './net/net.ts'
+import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkTo } from './ops/link.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
@@ -74,6 +77,8 @@ export interface Node extends AsyncDisposable {
   status(): NodeStatus
   peers(): PeerView[]
   connect(address: string, signal: AbortSignal): Promise<ConnectedView>
+  limits(): LimitsView
+  setLimits(request: LimitsRequest): LimitsView
   models(signal: AbortSignal): Promise<ModelView[]>
   show(ref: string, signal: AbortSignal): Promise<ModelResponse>
   link(ref: string): LinkView
@@ -141,9 +146,12 @@ function nodeOver(services: Services, parts: AsyncDisposable): Node {
   }
 }
 
-type NetworkSide = Pick<Node, 'addresses' | 'connect' | 'peerId' | 'peers' | 'providers' | 'status'>
+type NetworkSide = Pick<
+  Node,
+  'addresses' | 'connect' | 'limits' | 'peerId' | 'peers' | 'providers' | 'setLimits' | 'status'
+>
 
-function networkOf({ store, net }: Services): NetworkSide {
+function networkOf({ store, net, log }: Services): NetworkSide {
   return {
     peerId: net.peerId,
     addresses: () => net.addresses(),
@@ -151,6 +159,8 @@ function networkOf({ store, net }: Services): NetworkSide {
     async connect(address, signal) {
       return { type: 'connected', ...(await net.connect(address, signal)) }
     },
+    limits: () => limitsView(net.bandwidth),
+    setLimits: request => changeLimits({ bandwidth: net.bandwidth, log }, request),
     providers: (ref, signal) => findProviders({ store, net }, ref, signal),
     status() {
       const models = store.models()

@@ -21,6 +21,13 @@ export function define(command: Command, context: Context): void {
     .option('--no-relay', 'do not')
     .option('--lane', 'carry chunks on TLS connections beside libp2p')
     .option('--no-lane', 'carry them on libp2p streams only')
+    .option(
+      '--max-down <RATE>',
+      'fetch at most so many bytes per second, as in 10MiB or 500KB; or off',
+    )
+    .option('--max-up <RATE>', 'serve at most so many bytes per second; or off')
+    .option('--limit-lan', 'the limits hold for peers on the local network too')
+    .option('--no-limit-lan', 'they do not')
     .option('--storage-models <DIR>', 'where pulls without --to go')
     .option('--storage-reserve-bytes <BYTES>', 'bytes that pulls leave free on a disk')
     .option('--storage-reserve-fraction <FRACTION>', 'part of a disk that pulls leave free')

@@ -2,6 +2,7 @@
 
 import { type Command, InvalidArgumentError } from 'commander'
 import type { PulledEvent, PullRequest } from '../../src/api/contract.ts'
+import { parseRate } from '../../src/core/rate-limit.ts'
 import { formatBytes, formatDuration, formatRate, second } from '../../src/core/units.ts'
 import type { Context } from '../context.ts'
 import { detachAbout, follow } from '../follow.ts'
@@ -15,6 +16,7 @@ interface PullOptions {
   readonly exclude: string[]
   readonly peer: string[]
   readonly webSeed: string[]
+  readonly maxDown?: number | 'off'
   readonly seed: boolean
   readonly findTimeout?: number
   readonly detach: boolean
@@ -36,6 +38,11 @@ export function define(command: Command, context: Context): void {
       'a web server with the same files, asked beside the peers; may be repeated',
       collect,
       [],
+    )
+    .option(
+      '--max-down <RATE>',
+      'bytes per second for this pull, as in 10MiB or 500KB; the limits of the node hold too',
+      (text: string) => parseRate(text) ?? 'off',
     )
     .option('--no-seed', 'do not share and do not pin what was fetched')
     .option(
@@ -86,6 +93,7 @@ async function pull(context: Context, ref: string, options: PullOptions): Promis
     peer: peers,
     webSeed: webSeeds,
     seed,
+    maxDown,
     findTimeout,
     detach,
   } = options
@@ -98,6 +106,7 @@ async function pull(context: Context, ref: string, options: PullOptions): Promis
     webSeeds,
     seed,
     ...(to === undefined ? {} : { to: context.resolve(to) }),
+    ...(maxDown === undefined || maxDown === 'off' ? {} : { maxDown }),
     ...(findTimeout === undefined ? {} : { findTimeoutMs: Math.ceil(findTimeout * second) }),
   }
   const pulled = await follow(context, (client, signal) => client.run(request, signal), {

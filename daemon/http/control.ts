@@ -68,6 +68,12 @@ function networkRoutes(app: FastifyInstance, { node }: ControlDeps): void {
     return node.connect(address, whileOpen(reply))
   })
 
+  app.get(api.routes.limits, (_, reply): FastifyReply => reply.send(node.limits()))
+
+  app.post(api.routes.limits, ({ body }, reply): FastifyReply => {
+    return reply.send(node.setLimits(parse(api.limitsRequestSchema, body)))
+  })
+
   app.get(api.routes.providers, ({ query }, reply): FastifyReply => {
     const { ref } = parse(api.refQuerySchema, query)
     return streamLines(reply, findProviders(node, ref, whileOpen(reply)))

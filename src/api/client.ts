@@ -32,6 +32,9 @@ export interface Client {
 
   peers(signal?: AbortSignal): Promise<api.PeerView[]>
   connect(address: string, signal?: AbortSignal): Promise<api.ConnectedView>
+  limits(signal?: AbortSignal): Promise<api.LimitsView>
+  /** Returns what holds then. */
+  setLimits(request: api.LimitsRequest, signal?: AbortSignal): Promise<api.LimitsView>
   /** Providers as they are found, then `done`. */
   providers(ref: string, signal?: AbortSignal): Events<api.ProvidersEvent>
 
@@ -89,6 +92,8 @@ export function openClient(paths: HomePaths): Client {
       (await call(api.peersResponseSchema, { path: routes.peers, signal })).peers,
     connect: (address, signal) =>
       call(api.connectedSchema, { path: routes.connect, body: { address }, signal }),
+    limits: signal => call(api.limitsSchema, { path: routes.limits, signal }),
+    setLimits: (body, signal) => call(api.limitsSchema, { path: routes.limits, body, signal }),
     providers: (ref, signal) =>
       askLines(paths, { path: query(routes.providers, { ref }), signal }, api.providersEventSchema),
 

@@ -7,6 +7,7 @@
  */
 
 import { z } from 'zod'
+import { bytesPerSecondMin } from '../core/rate-limit.ts'
 
 /** Raised with every incompatible change; a client refuses a daemon of another version. */
 export const apiVersion = 1
@@ -24,6 +25,7 @@ export const routes = {
   link: '/v1/model/link',
   providers: '/v1/providers',
   gc: '/v1/gc',
+  limits: '/v1/limits',
   config: '/v1/config',
   operations: '/v1/operations',
   operation: '/v1/operations/:id',
@@ -35,6 +37,7 @@ const count = z.number().int().nonnegative()
 const cid = z.string().min(1).max(128)
 const path = z.string().min(1).max(4096)
 const address = z.string().min(1).max(512)
+const bytesPerSecond = z.number().int().min(bytesPerSecondMin)
 /** A manifest CID, file root CID, sha256:HEX, cw:// link or name; parsed by src/ops/ref.ts. */
 export const refSchema = z.string().min(1).max(4096)
 
@@ -74,6 +77,8 @@ export const pullRequestSchema = z.strictObject({
   peers: z.array(address).max(100).default([]),
   /** URLs of web servers that hold the files: docs/spec/web-seeds.md. */
   webSeeds: z.array(webSeed).max(16).default([]),
+  /** Bytes per second, of this pull alone; the node's limit holds too. */
+  maxDown: bytesPerSecond.optional(),
   /** Serve what was fetched to others, and keep it pinned. */
   seed: z.boolean().default(true),
   /** How long to look for a model that nobody known has. */
@@ -297,6 +302,23 @@ export const connectedSchema = z.strictObject({
   address,
 })
 export type ConnectedView = z.infer<typeof connectedSchema>
+
+/** What is left out stays as it is; null is no limit. Until the daemon stops. */
+export const limitsRequestSchema = z.strictObject({
+  maxDown: bytesPerSecond.nullable().optional(),
+  maxUp: bytesPerSecond.nullable().optional(),
+})
+export type LimitsRequest = z.infer<typeof limitsRequestSchema>
+
+export const limitsSchema = z.strictObject({
+  type: z.literal('limits'),
+  /** Bytes per second; null when there is no limit. */
+  maxDown: bytesPerSecond.nullable(),
+  maxUp: bytesPerSecond.nullable(),
+  /** They hold for peers on the LAN and on this machine too. */
+  limitLan: z.boolean(),
+})
+export type LimitsView = z.infer<typeof limitsSchema>
 
 export const providerSchema = z.strictObject({
   type: z.literal('provider'),

@@ -4,8 +4,9 @@
  */
 
 import type { Clock } from './clock.ts'
+import { InvalidInputError } from './errors.ts'
 import { TokenBucket } from './token-bucket.ts'
-import { KiB, second } from './units.ts'
+import { formatRate, KiB, parseBytes, second } from './units.ts'
 
 /** Peers take whoever is slower for stalled (transfer/scoreboard.ts). */
 export const bytesPerSecondMin = 16 * KiB
@@ -15,17 +16,19 @@ export const bytesPerSecondMin = 16 * KiB
  */
 const burstMs = second / 4
 
-/** How a download is told how much it may ask for. */
-export interface Allowance {
-  /** Something may be spent now, without overtaking anybody. */
-  readonly isOpen: boolean
-  /** May overdraw: what follows waits for it. A negative number gives back. */
-  spend(bytes: number): void
-  /** Calls `use` once, when its turn has come and `isOpen` holds; returns how to stop waiting. */
-  whenOpen(use: () => void): () => void
+/** `10MiB`, `500 KB/s`, `20000`: bytes per second; null for `off`. */
+export function parseRate(text: string): number | null {
+  const trimmed = text.trim()
+  if (trimmed === 'off') return null
+  const rate = parseBytes(trimmed.replace(/\/s$/, ''))
+  if (rate !== undefined && rate >= bytesPerSecondMin) return rate
+  const why = rate === undefined ? 'is no rate' : `is less than ${formatRate(bytesPerSecondMin)}`
+  throw new InvalidInputError(`${JSON.stringify(text)} ${why}`, {
+    hint: 'write bytes per second, as in 10MiB, 500KB or 200000, or off for no limit',
+  })
 }
 
-export class RateLimit implements Allowance {
+export class RateLimit {
   readonly #clock: Clock
   #bytesPerSecond: number | undefined
   #bucket: TokenBucket | undefined
@@ -59,17 +62,20 @@ export class RateLimit implements Allowance {
     this.#wake()
   }
 
+  /** Something may be spent now, without overtaking anybody. */
   get isOpen(): boolean {
     if (this.#bucket === undefined) return true
     return (this.#isTurn || this.#waiting.length === 0) && this.#bucket.waitMs === 0
   }
 
+  /** May overdraw: what follows waits for it. A negative number gives back. */
   spend(bytes: number): void {
     this.#bucket?.spend(bytes)
     // What was given back is there sooner than the timer of those who wait.
     if (bytes < 0) this.#wake()
   }
 
+  /** Calls `use` once, when its turn has come and `isOpen` holds; returns how to stop waiting. */
   whenOpen(use: () => void): () => void {
     const turn = (): void => use()
     this.#waiting.push(turn)
@@ -131,24 +137,5 @@ export class RateLimit implements Allowance {
   #wake(): void {
     this.#changed.abort()
     this.#changed = new AbortController()
-  }
-}
-
-/** What both limits allow; the first is nobody else's. */
-export function bothAllow(own: Allowance, shared: Allowance): Allowance {
-  return {
-    get isOpen() {
-      return own.isOpen && shared.isOpen
-    },
-    spend(bytes) {
-      own.spend(bytes)
-      shared.spend(bytes)
-    },
-    whenOpen(use) {
-      let leave = own.whenOpen(() => {
-        leave = shared.whenOpen(use)
-      })
-      return () => leave()
-    },
   }
 }

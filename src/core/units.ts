@@ -10,6 +10,29 @@ export const minute = 60 * second
 export const hour = 60 * minute
 export const day = 24 * hour
 
+/** As people write sizes; `Mb` and the like are missing because they may mean bits. */
+const byteFactors: Readonly<Record<string, number>> = {
+  B: 1,
+  KiB,
+  MiB,
+  GiB,
+  TiB,
+  kB: 1e3,
+  KB: 1e3,
+  MB: 1e6,
+  GB: 1e9,
+  TB: 1e12,
+}
+
+/** `1.5 KiB` → 1536, `500KB` → 500_000, `42` → 42; undefined for anything else. */
+export function parseBytes(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?) ?([A-Za-z]+)?$/.exec(text.trim())
+  const factor = byteFactors[match?.[2] ?? 'B']
+  if (match === null || factor === undefined) return undefined
+  const bytes = Math.round(Number(match[1]) * factor)
+  return Number.isSafeInteger(bytes) ? bytes : undefined
+}
+
 const byteUnits = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const
 
 /** `1536` → `1.5 KiB`; three significant digits. */

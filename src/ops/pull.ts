@@ -9,6 +9,7 @@ import { type CID, rawCid } from '../core/cid.ts'
 import { isAbort, StorageError, UnavailableError } from '../core/errors.ts'
 import { stampOf } from '../core/file-stamp.ts'
 import type { Logger } from '../core/log.ts'
+import { RateLimit } from '../core/rate-limit.ts'
 import { minute, second } from '../core/units.ts'
 import { encodeManifest, makeManifest, manifestCid } from '../manifest/manifest.ts'
 import type { Net } from '../net/net.ts'
@@ -19,6 +20,7 @@ import {
   type WebSeeds,
 } from '../net/web-seeds.ts'
 import type { NewFile, Store } from '../store/store.ts'
+import { bothAllow } from '../transfer/allowance.ts'
 import {
   download,
   type DownloadDeps,
@@ -37,7 +39,7 @@ import { selectFiles } from './select.ts'
 
 export interface PullDeps extends DownloadDeps {
   readonly store: Store
-  readonly net: Pick<Net, 'providedChanged'>
+  readonly net: Pick<Net, 'bandwidth' | 'providedChanged'>
   readonly log: Logger
   /** Where pulls without a folder of their own go. */
   readonly modelsFolder: string
@@ -238,9 +240,14 @@ function downloadOptions(
   const meter = openMeter(deps.clock, options.onEvent)
   const nothing = { filesDone: 0, filesTotal: 0, bytesDone: 0, bytesTotal: 0, peers: 0 }
   meter.report({ phase: 'finding', ...nothing })
+  const { down } = deps.net.bandwidth
   return {
     signal: options.signal,
     peers,
+    allowance:
+      request.maxDown === undefined
+        ? down
+        : bothAllow(new RateLimit(deps.clock, request.maxDown), down),
     patienceMs: request.findTimeoutMs ?? patienceMs,
     onProgress: ({ sources, ...progress }) => meter.report({ ...progress, peers: sources }),
     onNotice: (level, message) => options.onEvent({ type: 'notice', level, message }),

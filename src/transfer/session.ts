@@ -6,8 +6,8 @@
  */
 
 import { ProtocolError } from '../core/errors.ts'
-import type { Allowance } from '../core/rate-limit.ts'
 import { MiB, minute } from '../core/units.ts'
+import type { Allowance } from './allowance.ts'
 import { FileList, type SessionFile } from './file-list.ts'
 import { canHedge, type Flight, pickHedge } from './hedge.ts'
 import { Picker } from './picker.ts'

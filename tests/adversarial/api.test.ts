@@ -98,6 +98,34 @@ test.for(operations)('streams the events of %o to its result', async ([asked, se
   ])
 })
 
+test('shows the limits of the bandwidth and changes them', async () => {
+  await using control = await openControlDaemon(openFakeNode())
+  const { client } = control
+  const none = { type: 'limits', maxDown: null, maxUp: null, limitLan: false }
+  expect(await client.limits()).toEqual(none)
+  expect(await client.setLimits({ maxUp: 2_000_000 })).toEqual({ ...none, maxUp: 2_000_000 })
+  expect(await client.setLimits({ maxDown: 100_000 })).toEqual({
+    ...none,
+    maxUp: 2_000_000,
+    maxDown: 100_000,
+  })
+  expect(await client.setLimits({ maxUp: null })).toEqual({ ...none, maxDown: 100_000 })
+  expect(await client.limits()).toEqual({ ...none, maxDown: 100_000 })
+})
+
+test.for([
+  '{"maxUp":1}',
+  '{"maxUp":"10MiB"}',
+  '{"maxDown":-5}',
+  '{"up":100000}',
+  '{"maxUp":1e300}',
+])('refuses the limits %s', async body => {
+  await using control = await openControlDaemon(openFakeNode())
+  const answer = await control.raw(api.routes.limits, { body })
+  expect([answer.status, JSON.parse(answer.body)]).toMatchObject([400, { code: 'INVALID_INPUT' }])
+  expect(await control.client.limits()).toMatchObject({ maxUp: null, maxDown: null })
+})
+
 test('attaches by id and by the same request, and cancels for all', async () => {
   const node = openFakeNode()
   await using control = await openControlDaemon(node)

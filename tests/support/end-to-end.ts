@@ -15,7 +15,14 @@ import {
   type PulledEvent,
   type SeededEvent,
 } from '../../src/api/contract.ts'
-import { type Machine, type Outcome, startMachine, witnessSha256, type World } from './machine.ts'
+import {
+  type Machine,
+  type MachineOptions,
+  type Outcome,
+  startMachine,
+  witnessSha256,
+  type World,
+} from './machine.ts'
 import { filesBelow } from './model-files.ts'
 import { checkLine } from './output-lines.ts'
 import { openScratchFolder } from './scratch-folder.ts'
@@ -25,7 +32,7 @@ export interface Stage extends AsyncDisposable {
   /** A path in the scratch folder. */
   file(name: string): string
   /** Starts a daemon that knows only the given machines; one of a name used before has that home. */
-  start(name: string, knows?: readonly Machine[]): Promise<Machine>
+  start(name: string, knows?: readonly Machine[], options?: MachineOptions): Promise<Machine>
 }
 
 /**
@@ -57,9 +64,9 @@ export async function openStage({
   return {
     world,
     file: name => scratch.file(name),
-    async start(name, knows = []) {
+    async start(name, knows = [], options = {}) {
       const bootstrap = knows.map(({ address }) => address)
-      const machine = await startMachine(world, name, bootstrap)
+      const machine = await startMachine(world, name, bootstrap, options)
       machines.push(machine)
       return machine
     },

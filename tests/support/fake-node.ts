@@ -13,8 +13,12 @@ import type {
   PullRequest,
 } from '../../src/api/contract.ts'
 import { raceSignal } from '../../src/core/async.ts'
+import { systemClock } from '../../src/core/clock.ts'
 import { InvalidInputError, NotFoundError, UnavailableError } from '../../src/core/errors.ts'
+import { silentLog } from '../../src/core/log.ts'
+import { openBandwidth } from '../../src/net/bandwidth.ts'
 import type { Node, OperationOptions } from '../../src/node.ts'
+import { changeLimits, limitsView } from '../../src/ops/limits.ts'
 
 export const somePeer = '12D3KooWGzXzCFnUTGmDkdXS4CPPzj8YRu8fSPkTkZtpJ7YhTtmE'
 export const someAddress = `/ip4/127.0.0.1/tcp/4011/p2p/${somePeer}`
@@ -45,6 +49,7 @@ export function openFakeNode(
   const running = new Set<Promise<unknown>>()
   const started: FakeOperation[] = []
   const connected: string[] = []
+  const bandwidth = openBandwidth(systemClock)
 
   function find(ref: string): ModelView {
     const model = models.get(ref) ?? [...models.values()].find(({ name }) => name === ref)
@@ -113,6 +118,8 @@ export function openFakeNode(
       connected.push(address)
       return { type: 'connected', peerId: somePeer, address }
     },
+    limits: () => limitsView(bandwidth),
+    setLimits: request => changeLimits({ bandwidth, log: silentLog }, request),
     async models(signal) {
       signal.throwIfAborted()
       return [...models.values()]

@@ -18,6 +18,7 @@ const schemas: Record<string, z.ZodType> = {
   setting: api.configEntrySchema,
   model: api.modelSchema,
   file: api.fileSchema,
+  limits: api.limitsSchema,
   link: api.linkSchema,
   removed: api.removedSchema,
   peer: api.peerSchema,

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { bothAllow, RateLimit } from '../../../src/core/rate-limit.ts'
+import { InvalidInputError } from '../../../src/core/errors.ts'
+import { parseRate, RateLimit } from '../../../src/core/rate-limit.ts'
 import { KiB, MiB, second } from '../../../src/core/units.ts'
 import { FakeClock, settle } from '../../support/fake-clock.ts'
 
@@ -153,41 +154,16 @@ test('is closed to whoever comes while others wait, and open to the one whose tu
   expect(seen.slice(2)).toEqual(['b true', 'b then false'])
 })
 
-test('two limits allow what the tighter one does', async () => {
-  const clock = new FakeClock()
-  const own = new RateLimit(clock, 100 * KiB)
-  const shared = new RateLimit(clock, MiB)
-  const both = bothAllow(own, shared)
-  let bytes = 0
-  const use = (): void => {
-    while (both.isOpen) {
-      both.spend(10 * KiB)
-      bytes += 10 * KiB
-    }
-    both.whenOpen(use)
-  }
-  both.whenOpen(use)
-  await clock.advance(10 * second)
-  expect(errorOf(bytes, 1000 * KiB)).toBeLessThan(0.05)
-  own.set(undefined)
-  const before = bytes
-  await clock.advance(10 * second)
-  expect(errorOf(bytes - before, 10 * MiB)).toBeLessThan(0.05)
+test.for([
+  ['10MiB', 10 * MiB],
+  ['10 MiB/s', 10 * MiB],
+  ['500KB', 500_000],
+  ['200000', 200_000],
+  ['off', null],
+] as const)('%s is a rate', ([text, rate]) => {
+  expect(parseRate(text)).toBe(rate)
 })
 
-test('leaving both ends the wait wherever it is', async () => {
-  const clock = new FakeClock()
-  const own = new RateLimit(clock, MiB)
-  const shared = new RateLimit(clock, MiB)
-  const never = (): never => {
-    throw new Error('left before')
-  }
-  own.spend(KiB)
-  bothAllow(own, shared).whenOpen(never)()
-  shared.spend(MiB)
-  const leave = bothAllow(own, shared).whenOpen(never)
-  await clock.advance(100)
-  leave()
-  await clock.advance(5 * second)
-  expect(own.isOpen && shared.isOpen).toBe(true)
+test.for(['0', '15KiB', '10Mbit', 'fast', '', '-1MiB', 'off/s'])('%o is no rate', text => {
+  expect(() => parseRate(text)).toThrow(InvalidInputError)
 })

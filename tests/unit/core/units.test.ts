@@ -10,6 +10,7 @@ import {
   KiB,
   MiB,
   minute,
+  parseBytes,
   second,
   TiB,
 } from '../../../src/core/units.ts'
@@ -42,4 +43,25 @@ test.for([
 test('counts are grouped whatever the locale of the machine', () => {
   expect(formatCount(1_234_567)).toBe('1,234,567')
   expect(TiB).toBe(1024 ** 4)
+})
+
+test.for([
+  ['42', 42],
+  ['42 B', 42],
+  ['1.5 KiB', 1536],
+  ['10MiB', 10 * MiB],
+  ['500KB', 500_000],
+  ['500 kB', 500_000],
+  ['2GB', 2e9],
+  [' 1 TiB ', TiB],
+  // Megabits are not guessed to be megabytes.
+  ['10Mb', undefined],
+  ['10 mib', undefined],
+  ['-1', undefined],
+  ['1e9', undefined],
+  ['', undefined],
+  ['MiB', undefined],
+  ['9999999 TiB', undefined],
+] as const)('%o is so many bytes: %o', ([text, bytes]) => {
+  expect(parseBytes(text)).toBe(bytes)
 })

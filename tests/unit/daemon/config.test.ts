@@ -190,3 +190,31 @@ test('warns of a variable that looks like ours, and goes on', async () => {
   expect(warnings).toHaveLength(2)
   expect(warnings[0]).toContain('COMMONWEIGHT_LISTEN')
 })
+
+test('takes the limits of the bandwidth from everywhere, as people write them', async () => {
+  const file = '[bandwidth]\nmax_down = "10 MiB"\nmax_up = 200000\nlimit_lan = true\n'
+  const { settings } = await load({ file })
+  expect([settings['bandwidth.max_down'], settings['bandwidth.max_up']]).toEqual([
+    10 * 1024 * 1024,
+    200_000,
+  ])
+  expect(settings['bandwidth.limit_lan']).toBe(true)
+  const env = { COMMONWEIGHT_BANDWIDTH_MAX_DOWN: '500KB' }
+  const config = await load({ file, env, flags: ['--max-up', 'off', '--no-limit-lan'] })
+  expect(from(config, 'bandwidth.max_down')).toEqual([
+    500_000,
+    'environment',
+    'COMMONWEIGHT_BANDWIDTH_MAX_DOWN',
+  ])
+  expect(from(config, 'bandwidth.max_up')).toEqual([null, 'flag', '--max-up'])
+  expect(config.settings['bandwidth.limit_lan']).toBe(false)
+})
+
+test.for(['0', '10Mb', '1KiB', 'none'])(
+  'refuses %o as a limit, and says what is allowed',
+  async rate => {
+    const loaded = load({ flags: ['--max-down', rate] })
+    await expect(loaded).rejects.toThrow(InvalidInputError)
+    await expect(loaded).rejects.toThrow(/bandwidth\.max_down from --max-down: /)
+  },
+)

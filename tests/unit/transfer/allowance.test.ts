@@ -4,6 +4,7 @@ import { expect, test } from 'vitest'
 import { Bitfield } from '../../../src/core/bitfield.ts'
 import { RateLimit } from '../../../src/core/rate-limit.ts'
 import { KiB, MiB, second } from '../../../src/core/units.ts'
+import { bothAllow } from '../../../src/transfer/allowance.ts'
 import type { Failure, SessionEvent } from '../../../src/transfer/session-events.ts'
 import { Session } from '../../../src/transfer/session.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
@@ -154,7 +155,7 @@ test('a download held back for long is not given up, and lets go of the limit wh
   const stop = new AbortController()
   const source = new FakeSource('b', [other])
   fixture.finder.add(source)
-  setTimeout(() => stop.abort(new Error('cancelled')), 50)
+  void fixture.clock.sleep(10 * second).then(() => stop.abort(new Error('cancelled')))
   const cancelled = fixture.download(
     { 'b.bin': other },
     { allowance: limit, signal: stop.signal, patienceMs: 3_600_000 },
@@ -162,6 +163,45 @@ test('a download held back for long is not given up, and lets go of the limit wh
   await expect(cancelled).rejects.toThrow('cancelled')
   await fixture.clock.advance(100 * second)
   expect(limit.isOpen).toBe(true)
+})
+
+test('two limits allow what the tighter one does', async () => {
+  const clock = new FakeClock()
+  const own = new RateLimit(clock, 100 * KiB)
+  const shared = new RateLimit(clock, MiB)
+  const both = bothAllow(own, shared)
+  let bytes = 0
+  const use = (): void => {
+    while (both.isOpen) {
+      both.spend(10 * KiB)
+      bytes += 10 * KiB
+    }
+    both.whenOpen(use)
+  }
+  both.whenOpen(use)
+  await clock.advance(10 * second)
+  expect(Math.abs(bytes / (1000 * KiB) - 1)).toBeLessThan(0.05)
+  own.set(undefined)
+  const before = bytes
+  await clock.advance(10 * second)
+  expect(Math.abs((bytes - before) / (10 * MiB) - 1)).toBeLessThan(0.05)
+})
+
+test('leaving both ends the wait wherever it is', async () => {
+  const clock = new FakeClock()
+  const own = new RateLimit(clock, MiB)
+  const shared = new RateLimit(clock, MiB)
+  const never = (): never => {
+    throw new Error('left before')
+  }
+  own.spend(KiB)
+  bothAllow(own, shared).whenOpen(never)()
+  shared.spend(MiB)
+  const leave = bothAllow(own, shared).whenOpen(never)
+  await clock.advance(100)
+  leave()
+  await clock.advance(5 * second)
+  expect(own.isOpen && shared.isOpen).toBe(true)
 })
 
 /** As a download does, four times a second. */

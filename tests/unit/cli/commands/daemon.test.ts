@@ -34,3 +34,11 @@ test('passes a negated flag as one', () => {
 test('passes a value that begins with dashes as a value', () => {
   expect(passed('--storage-models=--odd')).toEqual(['--storage-models=--odd'])
 })
+
+test('passes the limits by their own names', () => {
+  expect(passed('--max-down', '10MiB', '--max-up', 'off', '--limit-lan')).toEqual([
+    '--max-down=10MiB',
+    '--max-up=off',
+    '--limit-lan',
+  ])
+})

@@ -1,0 +1,64 @@
+/** One seeder and many real peers over loopback: each gets about the same, however it asks. */
+
+import { setTimeout as delay } from 'node:timers/promises'
+import { expect, test } from 'vitest'
+import { systemClock } from '../../src/core/clock.ts'
+import { MiB, second } from '../../src/core/units.ts'
+import { openBandwidth } from '../../src/net/bandwidth.ts'
+import type { Source } from '../../src/transfer/source.ts'
+import { openSwarmNode } from '../support/libp2p-pair.ts'
+import { MemoryReader, sampleFile } from '../support/memory-reader.ts'
+
+const file = sampleFile(16 * MiB)
+
+/** Fetches with so many requests open until told to stop; counts. */
+function leech(source: Source, depth: number, signal: AbortSignal): { bytes: number } {
+  const got = { bytes: 0 }
+  const run = async (start: number): Promise<void> => {
+    for (let at = start; !signal.aborted; at += 1) {
+      const { offset, length } = file.table.ref(at % 16)
+      const request = { root: file.root, index: at % 16, offset, length }
+      const { length: bytes } = await source.fetchChunk(request, { signal })
+      got.bytes += bytes
+    }
+  }
+  for (let at = 0; at < depth; at += 1) void run(at).catch(() => undefined)
+  return got
+}
+
+/** Bytes that each of eight peers gets in so many milliseconds, one of them asking for 64 at a time. */
+async function serveEight(maxUp: number | undefined, ms: number): Promise<number[]> {
+  await using stack = new AsyncDisposableStack()
+  const bandwidth = openBandwidth(systemClock, { maxUp, limitLan: true })
+  const reader = new MemoryReader().addFile(file)
+  const seeder = stack.use(await openSwarmNode({ reader, bandwidth }))
+  const stop = new AbortController()
+  stack.defer(() => stop.abort())
+  const gots: { bytes: number }[] = []
+  const sources = await Promise.all(
+    Array.from({ length: 8 }, async () => {
+      const node = stack.use(await openSwarmNode())
+      return node.swarm.connect(seeder.hint(), { signal: AbortSignal.timeout(10 * second) })
+    }),
+  )
+  for (const [at, source] of sources.entries()) {
+    gots.push(leech(source, at === 0 ? 64 : 4, stop.signal))
+  }
+  // Not from the start: the first to come has all slots for a moment.
+  await delay(second)
+  const before = gots.map(({ bytes }) => bytes)
+  await delay(ms)
+  return gots.map(({ bytes }, at) => bytes - (before[at] ?? 0))
+}
+
+test('eight leechers get the same of a seeder as fast as it can', async () => {
+  const got = await serveEight(undefined, 4 * second)
+  expect(Math.min(...got) / Math.max(...got)).toBeGreaterThan(0.8)
+})
+
+test('eight leechers get the same of a limited uplink, which is used to 5 %', async () => {
+  const got = await serveEight(16 * MiB, 10 * second)
+  const sum = got.reduce((total, bytes) => total + bytes, 0)
+  expect(Math.abs(sum / (160 * MiB) - 1)).toBeLessThan(0.05)
+  expect(Math.min(...got) / Math.max(...got)).toBeGreaterThan(0.8)
+})

@@ -1,0 +1,124 @@
+/** Limits of the bandwidth between real daemons: measured over ten seconds, and changed meanwhile. */
+
+import { setTimeout as delay } from 'node:timers/promises'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { openClient } from '../../src/api/client.ts'
+import { limitsSchema } from '../../src/api/contract.ts'
+import { homePaths } from '../../src/api/home.ts'
+import { MiB, second } from '../../src/core/units.ts'
+import {
+  expectError,
+  expectSameFiles,
+  openStage,
+  pull,
+  seed,
+  type Stage,
+  startPull,
+  succeeded,
+} from '../support/end-to-end.ts'
+import type { Machine } from '../support/machine.ts'
+import { seededBytes, writeFiles } from '../support/model-files.ts'
+import { until } from '../support/poll.ts'
+
+let stage: Stage
+
+beforeAll(async () => {
+  stage = await openStage()
+})
+afterAll(() => stage[Symbol.asyncDispose]())
+
+/** Peers on loopback count. */
+const limited = { env: { COMMONWEIGHT_BANDWIDTH_LIMIT_LAN: 'true' } }
+
+async function startSeeder(
+  name: string,
+  bytes: number,
+): Promise<{ machine: Machine; link: string }> {
+  const machine = await stage.start(name, [], limited)
+  const folder = await writeFiles(stage.file(`${name}-model`), {
+    'weights.bin': seededBytes(name, bytes),
+  })
+  const { link } = await seed(machine, folder)
+  return { machine, link }
+}
+
+async function bytesSent({ home }: Machine): Promise<number> {
+  const peers = await openClient(homePaths(home)).peers()
+  return peers.reduce((sum, peer) => sum + peer.bytesSent, 0)
+}
+
+/** What a machine sends in so many milliseconds, as bytes per second. */
+async function uplinkOf(machine: Machine, ms: number): Promise<number> {
+  const [startMs, before] = [performance.now(), await bytesSent(machine)]
+  await delay(ms)
+  const [endMs, after] = [performance.now(), await bytesSent(machine)]
+  return (after - before) / ((endMs - startMs) / second)
+}
+
+const errorOf = (rate: number, wanted: number): number => Math.abs(rate / wanted - 1)
+
+test('two leechers share one limited uplink; a change holds within a second', async () => {
+  const { machine, link } = await startSeeder('thin', 96 * MiB)
+  succeeded(await machine.cw('limit', '--up', '4MiB'))
+  const leechers = [await stage.start('left'), await stage.start('right')]
+  const pulls = leechers.map(leecher =>
+    startPull(leecher, link, '--to', stage.file(`${leecher.name}-copy`)),
+  )
+  await until('bytes flow', async () => ((await bytesSent(machine)) > MiB ? true : undefined))
+
+  const rate = await uplinkOf(machine, 10 * second)
+  const { last } = succeeded(await machine.cw('limit', '--up', '1MiB'))
+  expect(limitsSchema.parse(last)).toMatchObject({ maxUp: MiB, maxDown: null, limitLan: true })
+  await delay(second)
+  const slower = await uplinkOf(machine, 4 * second)
+  expect(errorOf(rate, 4 * MiB)).toBeLessThan(0.05)
+  expect(errorOf(slower, MiB)).toBeLessThan(0.1)
+
+  succeeded(await machine.cw('limit', '--up', 'off'))
+  for (const { ended } of pulls) succeeded(await ended)
+  for (const { name } of leechers) {
+    await expectSameFiles(stage.file(`${name}-copy`), stage.file('thin-model'))
+  }
+})
+
+test('a pull, and a node, fetch no faster than they are told', async () => {
+  const { link } = await startSeeder('fast', 40 * MiB)
+  const leecher = await stage.start('slow', [], limited)
+  const byItself = await pull(leecher, link, '--to', stage.file('a'), '--max-down', '8MiB')
+  expect(errorOf(byItself.bytesFetched / byItself.seconds, 8 * MiB)).toBeLessThan(0.1)
+
+  const other = await stage.start('slower', [], limited)
+  succeeded(await other.cw('limit', '--down', '4MiB'))
+  const running = startPull(other, link, '--to', stage.file('b'), '--max-down', '100MiB')
+  await running.reached(({ bytesDone }) => bytesDone > 0)
+  await delay(5 * second)
+  const operations = await openClient(homePaths(other.home)).operations()
+  const done = operations[0]?.progress?.bytesDone ?? 0
+  expect(done).toBeGreaterThan(17 * MiB)
+  expect(done).toBeLessThan(26 * MiB)
+  succeeded(await other.cw('limit', '--down', 'off'))
+  const before = performance.now()
+  succeeded(await running.ended)
+  expect(performance.now() - before).toBeLessThan(4 * second)
+})
+
+test('a peer on the LAN is not limited unless that is asked for', async () => {
+  const machine = await stage.start('near')
+  succeeded(await machine.cw('limit', '--up', '16KiB', '--down', '16KiB'))
+  const folder = await writeFiles(stage.file('near-model'), {
+    'a.bin': seededBytes('near', 8 * MiB),
+  })
+  const { link } = await seed(machine, folder)
+  const leecher = await stage.start('neighbour')
+  succeeded(await leecher.cw('limit', '--down', '16KiB'))
+  const { seconds } = await pull(leecher, link, '--to', stage.file('n'), '--max-down', '20KiB')
+  expect(seconds).toBeLessThan(8)
+})
+
+test('limits are refused with what is allowed', async () => {
+  const machine = await stage.start('strict')
+  expectError(await machine.cw('limit', '--up', '10Mbit'), 2, /"10Mbit" is no rate/)
+  expectError(await machine.cw('pull', 'x', '--max-down', '1'), 2, /less than 16/)
+  const { last } = succeeded(await machine.cw('limit'))
+  expect(last).toEqual({ type: 'limits', maxDown: null, maxUp: null, limitLan: false })
+})
