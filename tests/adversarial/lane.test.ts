@@ -5,6 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from 'node:net'
 import { connect as connectTls, type ConnectionOptions } from 'node:tls'
 import { createHash, randomBytes, X509Certificate } from 'node:crypto'
 import type { Libp2p } from '@libp2p/interface'
+import fc from 'fast-check'
 import { afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { makeLaneIdentity } from '../../src/bulk/certificate.ts'
 import {
@@ -21,6 +22,7 @@ import { silentLog } from '../../src/core/log.ts'
 import { KiB, MiB } from '../../src/core/units.ts'
 import { encodeHeader, type FrameHeader, type FrameReceiver } from '../../src/wire/frames.ts'
 import type { FrameTransport } from '../../src/wire/transport.ts'
+import { fuzzMs, fuzzTimeoutMs } from '../support/fuzz.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { forge, type Forgery, makePeer, type TestPeer } from '../support/lane-certificates.ts'
 import { openLibp2p, until } from '../support/libp2p-pair.ts'
@@ -163,6 +165,10 @@ async function expectLibp2p(to = host): Promise<void> {
   }
 }
 
+function laneOptions(to = host): ConnectionOptions {
+  return { host: '127.0.0.1', port: to.port, ...honest, ...client.identity }
+}
+
 /** Resolves when the host closed it, with the bytes that it sent before. */
 async function untilClosed(socket: Socket): Promise<Uint8Array> {
   const got: Uint8Array[] = []
@@ -220,13 +226,7 @@ test('every byte arrives, in order, whatever the sizes of frames, both ways at o
 })
 
 test('asks for patience when the other end does not read, and goes on when it does', async () => {
-  const socket = connectTls({
-    host: '127.0.0.1',
-    port: host.port,
-    ...client.identity,
-    rejectUnauthorized: false,
-    ALPNProtocols: [laneProtocol],
-  })
+  const socket = connectTls(laneOptions())
   await once(socket, 'secureConnect')
   await until(() => host.lanes.length === 1)
   const far = host.lanes[0]?.lane
@@ -246,13 +246,7 @@ test('asks for patience when the other end does not read, and goes on when it do
 })
 
 test('drops an end that lets control frames pile up', async () => {
-  const socket = connectTls({
-    host: '127.0.0.1',
-    port: host.port,
-    ...client.identity,
-    rejectUnauthorized: false,
-    ALPNProtocols: [laneProtocol],
-  })
+  const socket = connectTls(laneOptions())
   await once(socket, 'secureConnect')
   await until(() => host.lanes.length === 1)
   const far = host.lanes[0]?.lane
@@ -390,7 +384,7 @@ test.for(refusals)('refuses TLS %s, and libp2p goes on', async ([, optionsOf]) =
 })
 
 test('a session is not resumed, which would stand in for a certificate', async () => {
-  const options = { host: '127.0.0.1', port: host.port, ...honest, ...client.identity }
+  const options = laneOptions()
   const first = connectTls(options)
   const [session] = (await once(first, 'session')) as [Buffer]
   await until(() => host.lanes.length === 1)
@@ -516,6 +510,42 @@ test('lanes of one address are bounded in number', async () => {
   await until(() => small.server.connections === 1)
   await openLane(small)
 })
+
+test(
+  'the host goes on, whatever bytes come to the port or over a lane',
+  { timeout: fuzzTimeoutMs() },
+  async () => {
+    const bytes = fc.oneof(
+      fc.uint8Array({ minLength: 1, maxLength: 2000 }),
+      // Headers that may be right, and payloads of other sizes.
+      fc
+        .record({
+          type: fc.nat(255),
+          length: fc.nat(2000),
+          id: fc.nat(3),
+          payload: fc.uint8Array(),
+        })
+        .map(({ payload, ...header }) =>
+          Buffer.concat([encodeHeader({ ...header, flags: 0 }), payload]),
+        ),
+    )
+    const parts = fc.array(bytes, { minLength: 1, maxLength: 5 })
+    const run = async (onLane: boolean, sent: Uint8Array[]): Promise<void> => {
+      const socket = onLane ? connectTls(laneOptions()) : connect(host.port, '127.0.0.1')
+      socket.on('error', () => undefined)
+      socket.write(Buffer.concat(sent))
+      socket.end()
+      await untilClosed(socket)
+    }
+    await fc.assert(fc.asyncProperty(fc.boolean(), parts, run), {
+      plugins: [fc.interruptAfterTimeLimit(fuzzMs())],
+      numRuns: 1e6,
+    })
+    await until(() => host.server.connections === 0)
+    expect(host.shared.waiting).toBe(0)
+    await expectLibp2p()
+  },
+)
 
 test('stopping ends lanes, handshakes and silent connections, and libp2p stops at once', async () => {
   const other = await openHost()
