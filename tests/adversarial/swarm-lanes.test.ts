@@ -106,6 +106,21 @@ test('where lanes are off at either end, the stream carries all, and peers says 
   expect(source.bulk).toBeUndefined()
 })
 
+test('a seeder that dialled us is dialled at the port that it signed', async () => {
+  await using leecher = await openSwarmNode({ hasLanes: true })
+  await using seeder = await openSwarmNode({ reader, hasLanes: true })
+  await seeder.swarm.connect(leecher.hint(), options)
+  await until(() => leecher.swarm.sources().length === 1)
+  // Identify may come after the hello.
+  await until(() => leecher.libp2p.getPeers().length === 1)
+  await new Promise(resolve => setTimeout(resolve, 200))
+  const [source] = leecher.swarm.sources()
+  if (source === undefined) throw new Error('no source')
+  await fetchChunk(source, 0)
+  await until(() => source.bulk !== undefined)
+  expect(leecher.swarm.peers()[0]?.path).toEqual({ path: 'lane' })
+})
+
 test('a seeder that nobody can dial is asked to, and its lane carries the chunks', async () => {
   await using leecher = await openSwarmNode({ hasLanes: true })
   await using seeder = await openSwarmNode({ reader, hasLanes: true, listen: [] })
