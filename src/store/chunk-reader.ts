@@ -17,12 +17,13 @@ import type { CID } from '../core/cid.ts'
 import { sha256 } from '../core/digest.ts'
 import { IntegrityError, NotFoundError, systemCode } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
+import type { Range } from '../core/ranges.ts'
 import type { ChunkRef } from '../dag/chunk-table.ts'
 import type { ChunkIndex, Content } from './chunk-index.ts'
 import { asStorageError } from './files.ts'
 import { type Copy, hasChunk, type Holdings } from './holdings.ts'
 import type { OpenFiles } from './open-files.ts'
-import type { ReadOptions } from './store.ts'
+import type { IoOptions, ReadOptions } from './store.ts'
 
 export interface ChunkReaderDeps {
   readonly index: ChunkIndex
@@ -54,6 +55,75 @@ export class ChunkReader {
     const isChunk = Number.isInteger(chunk) && chunk >= 0 && chunk < (content?.chunks ?? 0)
     if (content === undefined || !isChunk || !holdings.isServed(content.root))
       throw notHeld(root, chunk)
+    return this.#read(content, chunk, options)
+  }
+
+  /** See Store.readRun. One read and one look at the stamp; chunk by chunk when that is not enough. */
+  async readRun(
+    root: CID,
+    [start, end]: Range,
+    into: Uint8Array,
+    options: IoOptions = {},
+  ): Promise<Uint8Array> {
+    const { index, holdings } = this.#deps
+    const content = holdings.contentOf(root)
+    if (content === undefined || start < 0 || end > content.chunks) throw notHeld(root, start)
+    const table = index.tableOf(content)
+    const offset = table.offset(start)
+    const span = { offset, length: table.offset(end) - offset }
+    for (const copy of holdings.copiesOf(content)) {
+      if (copy.kind !== 'file' || !hasRun(copy, start, end)) continue
+      const bytes = await this.#readSpan(copy, content, span, into)
+      if (bytes !== undefined && this.#isAsIndexed({ copy, content }, [start, end], bytes)) {
+        return bytes
+      }
+    }
+    for (let chunk = start; chunk < end; chunk += 1) {
+      into.set(await this.#read(content, chunk, options), table.offset(chunk) - offset)
+    }
+    return into.subarray(0, span.length)
+  }
+
+  /** Undefined when the file is not as it was indexed, or cannot be read: chunk by chunk tells why. */
+  async #readSpan(
+    copy: Copy & { kind: 'file' },
+    content: Content,
+    span: { offset: number; length: number },
+    into: Uint8Array,
+  ): Promise<Uint8Array | undefined> {
+    const { path, file } = copy
+    try {
+      const { bytes, stamp, isSame } = await this.#deps.files.use(path, handle =>
+        readWithStamp(handle, path, { ...span, into }),
+      )
+      const isAsIndexed = isSame && sameStamp(stamp, file.stamp) && bytes.length === span.length
+      return isAsIndexed && span.offset + span.length <= content.size ? bytes : undefined
+    } catch (error) {
+      if (systemCode(error) === undefined) throw error
+      return undefined
+    }
+  }
+
+  /** Hashes what was not read before in this run. */
+  #isAsIndexed(
+    { copy, content }: { copy: Copy; content: Content },
+    [start, end]: Range,
+    bytes: Uint8Array,
+  ): boolean {
+    const { index, holdings } = this.#deps
+    const table = index.tableOf(content)
+    const from = table.offset(start)
+    for (let chunk = start; chunk < end; chunk += 1) {
+      if (holdings.wasSeen(copy.path, chunk)) continue
+      const part = bytes.subarray(table.offset(chunk) - from, table.offset(chunk + 1) - from)
+      if (!equalBytes(sha256(part), table.digest(chunk))) return false
+      holdings.noteSeen(copy, content, chunk)
+    }
+    return true
+  }
+
+  async #read(content: Content, chunk: number, options: ReadOptions): Promise<Uint8Array> {
+    const { root } = content
     const failures: string[] = []
     // Twice, because a copy can move while it is read: a partial that is being published.
     for (let pass = 0; pass < 2; pass += 1) {
@@ -141,6 +211,11 @@ const busyCodes: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'E
 
 function notHeld(root: CID, chunk: number): NotFoundError {
   return new NotFoundError(`chunk ${chunk} of ${root.toString()} is not held here`)
+}
+
+function hasRun(copy: Copy, start: number, end: number): boolean {
+  for (let chunk = start; chunk < end; chunk += 1) if (!hasChunk(copy, chunk)) return false
+  return true
 }
 
 interface ChunkRead {

@@ -10,6 +10,7 @@ import { InvalidInputError, StorageError } from '../core/errors.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
 import { chunkBytesMax } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
+import type { Range } from '../core/ranges.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import { ChunkIndex, type Content, type IndexedFile } from './chunk-index.ts'
@@ -32,6 +33,7 @@ import type {
   IoOptions,
   LostModel,
   NewFile,
+  NamedModel,
   NewModel,
   PartialSpec,
   PendingPull,
@@ -203,6 +205,18 @@ class DiskStore implements Store {
     return this.#parts.removal.removeModel(manifest, options)
   }
 
+  findName(name: string): NamedModel | undefined {
+    return this.#parts.state.findName(name)
+  }
+
+  names(): NamedModel[] {
+    return this.#parts.state.names()
+  }
+
+  bindName(name: string, model: Pick<NamedModel, 'manifest'> & { readonly link: string }): void {
+    this.#parts.state.bindName(name, model)
+  }
+
   gc(options: { dryRun: boolean }): Promise<Removed> {
     return this.#parts.removal.gc(options)
   }
@@ -217,6 +231,18 @@ class DiskStore implements Store {
 
   addFiles(files: readonly NewFile[]): void {
     for (const file of files) requireWhole(file)
+  // Reading, for this machine's own user.
+
+  present(root: CID): Bitfield | undefined {
+    const { holdings } = this.#parts
+    const content = holdings.contentOf(root)
+    return content === undefined ? undefined : holdings.heldOf(content)
+  }
+
+  readRun(root: CID, run: Range, into: Uint8Array, options?: IoOptions): Promise<Uint8Array> {
+    return this.#parts.reader.readRun(root, run, into, options)
+  }
+
     this.#parts.holdings.change([], change => this.#index(files, change))
   }
 

@@ -83,4 +83,13 @@ export const stateMigrations: readonly string[] = [
 
   CREATE TABLE pending (id TEXT PRIMARY KEY, request TEXT NOT NULL) WITHOUT ROWID;
   `,
+  // Names of models that need not be held: what a hub's gateway answers to.
+  `
+  CREATE TABLE name (
+    name TEXT PRIMARY KEY COLLATE NOCASE,
+    manifest BLOB NOT NULL,
+    link TEXT NOT NULL
+  ) WITHOUT ROWID;
+  CREATE INDEX model_name ON model (name COLLATE NOCASE);
+  `,
 ]

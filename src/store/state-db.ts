@@ -5,7 +5,7 @@
 
 import { type CID, decodeCid } from '../core/cid.ts'
 import type { Database, Row } from './database.ts'
-import type { ModelOrigin, ModelPlacement, NewModel, PendingPull } from './store.ts'
+import type { ModelOrigin, ModelPlacement, NamedModel, NewModel, PendingPull } from './store.ts'
 
 export interface StoredModel {
   readonly id: number
@@ -100,7 +100,7 @@ export class StateDb {
 
   putModel(model: NewModel, addedAtMs: number): void {
     this.transaction(() => {
-      if (model.name !== undefined) this.#freeName(model.name)
+      if (model.name !== undefined) this.#freeName(model.name, model.manifest)
       const known = this.model(model.manifest)
       // Another selection of the same model into the same folder adds to what is wanted there.
       if (known !== undefined && known.folder !== model.folder) {
@@ -123,8 +123,29 @@ export class StateDb {
 
   setName(manifest: CID, name: string): void {
     this.transaction(() => {
-      this.#freeName(name)
+      this.#freeName(name, manifest)
       this.#db.run('UPDATE model SET name = ? WHERE manifest = ?', name, manifest.bytes)
+    })
+  }
+
+  /** The spelling that was asked for first. */
+  findName(name: string): NamedModel | undefined {
+    const row = this.#db.get(
+      `${namesSql} WHERE name = ?1 COLLATE NOCASE ORDER BY name != ?1 LIMIT 1`,
+      name,
+    )
+    return row === undefined ? undefined : toNamed(row)
+  }
+
+  names(): NamedModel[] {
+    return this.#db.all(`${namesSql} ORDER BY name COLLATE NOCASE`).map(toNamed)
+  }
+
+  bindName(name: string, { manifest, link }: { manifest: CID; link: string }): void {
+    this.transaction(() => {
+      this.#freeName(name, manifest)
+      const sql = 'INSERT OR REPLACE INTO name (name, manifest, link) VALUES (?, ?, ?)'
+      this.#db.run(sql, name, manifest.bytes, link)
     })
   }
 
@@ -186,9 +207,11 @@ export class StateDb {
     return known.id
   }
 
-  /** A name means one model: the one that got it last. */
-  #freeName(name: string): void {
-    this.#db.run('UPDATE model SET name = NULL WHERE name = ?', name)
+  /** A name means one model, the one that got it last: every other one loses it. */
+  #freeName(name: string, manifest: CID): void {
+    for (const table of ['UPDATE model SET name = NULL', 'DELETE FROM name']) {
+      this.#db.run(`${table} WHERE name = ? AND manifest != ?`, name, manifest.bytes)
+    }
   }
 }
 
@@ -203,6 +226,24 @@ function toModel(row: Row): StoredModel {
     seeding: row['seeding'] !== 0,
     addedAtMs: Number(row['added_ms']),
     lost: row['lost'] !== 0,
+  }
+}
+
+/** A link stays when its model is held under the same name: it may know peers that we do not. */
+const namesSql = `SELECT * FROM (
+  SELECT m.name, m.manifest, m.added_ms, n.link FROM model m
+    LEFT JOIN name n ON n.name = m.name AND n.manifest = m.manifest WHERE m.name IS NOT NULL
+  UNION ALL
+  SELECT n.name, n.manifest, m.added_ms, n.link FROM name n
+    LEFT JOIN model m ON m.manifest = n.manifest
+    WHERE NOT EXISTS (SELECT 1 FROM model o WHERE o.name = n.name COLLATE NOCASE))`
+
+function toNamed(row: Row): NamedModel {
+  return {
+    name: String(row['name']),
+    manifest: decodeCid(row['manifest'] as Uint8Array),
+    addedAtMs: row['added_ms'] === null ? undefined : Number(row['added_ms']),
+    link: (row['link'] as string | null) ?? undefined,
   }
 }
 

@@ -19,6 +19,17 @@ export interface IoOptions {
   readonly signal?: AbortSignal
 }
 
+/** A name that people use for a model. */
+export interface NamedModel {
+  /** As it was given. */
+  readonly name: string
+  readonly manifest: CID
+  /** When the model was added here; undefined for one that is only known by name. */
+  readonly addedAtMs: number | undefined
+  /** The `cw://` link that the name was bound to, which may name peers. */
+  readonly link: string | undefined
+}
+
 export interface ReadOptions extends IoOptions {
   /** Where the bytes go: as long as the chunk, or longer. Fresh memory when left out. */
   readonly into?: Uint8Array | undefined
@@ -173,12 +184,27 @@ export interface Store extends BlockReader, AsyncDisposable {
   filesOf(manifest: CID): HeldFile[]
   setPinned(manifest: CID, pinned: boolean): void
   setName(manifest: CID, name: string): void
+  /** The model of a name without regard to the case of ASCII letters: held here, or bound to a link. */
+  findName(name: string): NamedModel | undefined
+  /** All names, sorted. */
+  names(): NamedModel[]
+  /** Gives a name to a model that need not be held; whatever had the name goes on without it. */
+  bindName(name: string, model: { readonly manifest: CID; readonly link: string }): void
   /** Forgets a model; files in our own models folder go when asked, the user's never. */
   removeModel(manifest: CID, options: { deleteFiles: boolean }): Promise<Removed>
   /** Deletes what no model needs any more: unpinned models in our folder, stray partials, index rows. */
   gc(options: { dryRun: boolean }): Promise<Removed>
   /** Stats every held file and marks what changed or came back; cheap enough for each `ls`. */
   refresh(manifest?: CID, options?: IoOptions): Promise<void>
+
+  // Reading, for this machine's own user: whether it is served to others does not matter.
+  /** Which chunks of the file are here now, a copy; undefined when nothing of it ever was. */
+  present(root: CID): Bitfield | undefined
+  /**
+   * The bytes of the chunks `[start, end)`, read at once into `into`, which must have room for them; as
+   * far checked as readChunk checks. NotFoundError when not all are held.
+   */
+  readRun(root: CID, run: Range, into: Uint8Array, options?: IoOptions): Promise<Uint8Array>
 
   // Files.
   /** One transaction for the batch. */
