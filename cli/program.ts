@@ -30,6 +30,11 @@ const verbs: Readonly<Record<string, readonly Verb[]>> = {
     ['rm', 'forget a model', () => import('./commands/rm.ts')],
     ['gc', 'delete what nothing keeps', () => import('./commands/gc.ts')],
   ],
+  'Other programs:': [
+    ['name', 'name a model, as programs ask for it', () => import('./commands/name.ts')],
+    ['run', 'run a program that loads models from here', () => import('./commands/run.ts')],
+    ['env', 'print the variables that run sets', () => import('./commands/env.ts')],
+  ],
   'The network:': [
     ['peers', 'list the connected peers', () => import('./commands/peers.ts')],
     ['providers', 'find who announces a model', () => import('./commands/providers.ts')],

@@ -6,6 +6,7 @@ import type { Node, NodeDeps, NodeOptions } from '../src/node.ts'
 import type { Config } from './config.ts'
 import { clearSocket, lockHome, prepareHome } from './home.ts'
 import { control } from './http/control.ts'
+import { openGateway } from './http/gateway.ts'
 import { guard } from './http/guard.ts'
 import { openHttp } from './http/server.ts'
 import { Operations, resumePulls } from './operations.ts'
@@ -25,6 +26,8 @@ export interface DaemonOptions {
 export interface Daemon extends AsyncDisposable {
   readonly peerId: string
   readonly addresses: readonly string[]
+  /** URL of the gateway, when there is one. */
+  readonly gateway: string | undefined
   /** Aborts when a client asks the daemon to stop. */
   readonly stopAsked: AbortSignal
 }
@@ -42,7 +45,16 @@ export async function openDaemon(deps: DaemonDeps, options: DaemonOptions): Prom
   await clearSocket(config.paths)
   const nodeStack = opening.use(new AsyncDisposableStack())
   const node = nodeStack.use(await deps.openNode({ clock, log }, nodeOptions(options)))
-  const about = { version, pid: process.pid, home: config.paths.home, startedAtMs }
+  // Told of last and closed first: whoever reads a file is cut off before the file is.
+  const gateway = await openGateway({ gateway: node.gateway, clock, log }, config)
+  if (gateway !== undefined) opening.use(gateway)
+  const about = {
+    version,
+    pid: process.pid,
+    home: config.paths.home,
+    gateway: gateway?.address ?? null,
+    startedAtMs,
+  }
   const operations = new Operations({ node, clock, log, newId: deps.newId })
   const plugins = [
     guard({ closing: closing.signal }),
@@ -63,6 +75,7 @@ export async function openDaemon(deps: DaemonDeps, options: DaemonOptions): Prom
   return {
     peerId: node.peerId,
     addresses: node.addresses(),
+    gateway: gateway?.address,
     stopAsked: stop.signal,
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }

@@ -14,6 +14,8 @@ export type LogLevel = (typeof logLevels)[number]
 
 /** More addresses than any machine has, and few enough to try them all. */
 const addressesMax = 100
+/** More names than a machine has. */
+const hostNamesMax = 100
 
 export interface Settings {
   readonly listen: readonly string[]
@@ -23,6 +25,9 @@ export interface Settings {
   readonly mdns: boolean
   readonly relay: boolean
   readonly lane: boolean
+  /** HOST:PORT of the gateway for clients of a hub, or `off`. */
+  readonly 'http.listen': string
+  readonly 'http.allow_hosts': readonly string[]
   /** Bytes per second; null: no limit. */
   readonly 'bandwidth.max_down': number | null
   readonly 'bandwidth.max_up': number | null
@@ -46,7 +51,7 @@ export interface Setting<K extends SettingKey> {
   readonly kind: SettingKind
   readonly schema: z.ZodType<Settings[K]>
   readonly initial: Settings[K]
-  /** The name after `--`, where it is not the key's. */
+  /** The name after `--`, when it is not made of the key. */
   readonly flag?: string
 }
 
@@ -65,6 +70,14 @@ export const settings: { readonly [K in SettingKey]: Setting<K> } = {
   mdns: { kind: 'boolean', schema: z.boolean(), initial: true },
   relay: { kind: 'boolean', schema: z.boolean(), initial: false },
   lane: { kind: 'boolean', schema: z.boolean(), initial: true },
+  'http.listen': {
+    kind: 'word',
+    schema: httpListen(),
+    initial: '127.0.0.1:4080',
+    flag: 'http',
+  },
+  // Names under which others reach a gateway that does not listen on loopback only.
+  'http.allow_hosts': { kind: 'list', schema: hostNames(), initial: [], flag: 'allow-host' },
   // Not for the LAN, where nobody's line gets full, unless it is asked for.
   'bandwidth.max_down': { kind: 'rate', schema: rate(), initial: null, flag: 'max-down' },
   'bandwidth.max_up': { kind: 'rate', schema: rate(), initial: null, flag: 'max-up' },
@@ -105,6 +118,32 @@ export function variableName(key: SettingKey): string {
 }
 
 export const variablePrefix = 'COMMONWEIGHT_'
+
+export interface HttpAddress {
+  readonly host: string
+  readonly port: number
+}
+
+/** Undefined for `off`, and for what the schema refuses. */
+export function parseHttpListen(text: string): HttpAddress | undefined {
+  const match = /^(?:\[([^\]]+)\]|([^:]+)):(\d{1,5})$/u.exec(text)
+  const port = Number(match?.[3])
+  const host = match?.[1] ?? match?.[2]
+  return host === undefined || port > 65_535 ? undefined : { host, port }
+}
+
+function httpListen(): z.ZodType<string> {
+  return z.string().refine(text => text === 'off' || parseHttpListen(text) !== undefined, {
+    message: 'expected HOST:PORT such as 127.0.0.1:4080, or off',
+  })
+}
+
+function hostNames(): z.ZodType<readonly string[]> {
+  const name = z.string().regex(/^(?:[\w.-]{1,253}|\[[\da-fA-F:.]{2,45}\])$/u, {
+    message: 'expected a host name or address, without a port',
+  })
+  return z.array(name).max(hostNamesMax)
+}
 
 function addresses(options: { peer: boolean } = { peer: false }): z.ZodType<readonly string[]> {
   const address = z.string().superRefine((text, context) => {

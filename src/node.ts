@@ -11,6 +11,7 @@ import type {
   LinkView,
   ModelResponse,
   ModelView,
+  NamedView,
   PeerView,
   ProviderView,
   PulledEvent,
@@ -28,6 +29,8 @@ import type { Logger } from './core/log.ts'
 import { type HashPool, openHashPool } from './ingest/hash-file.ts'
 import { type Net, openNet, type NetOptions } from './net/net.ts'
 import { changeLimits, limitsView } from './ops/limits.ts'
+import { type Gateway, openGateway } from './ops/gateway.ts'
+import { nameModel } from './ops/gateway-names.ts'
 import { linkTo } from './ops/link.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
@@ -43,6 +46,13 @@ import { openStore } from './store/disk-store.ts'
 import type { Store } from './store/store.ts'
 
 export type { OperationOptions } from './ops/operation.ts'
+export {
+  type Gateway,
+  type NamedModel,
+  type OpenedFile,
+  readBytesMax,
+  type Span,
+} from './ops/gateway.ts'
 
 export interface NodeDeps {
   readonly clock: Clock
@@ -68,12 +78,22 @@ export interface NodeOptions {
 
 export type NodeStatus = Omit<
   StatusView,
-  'type' | 'version' | 'apiVersion' | 'pid' | 'home' | 'startedAtMs' | 'operations' | 'memory'
+  | 'type'
+  | 'version'
+  | 'apiVersion'
+  | 'pid'
+  | 'home'
+  | 'gateway'
+  | 'startedAtMs'
+  | 'operations'
+  | 'memory'
 >
 
 export interface Node extends AsyncDisposable {
   readonly peerId: string
   addresses(): string[]
+  /** What a gateway for other programs asks. */
+  readonly gateway: Gateway
   status(): NodeStatus
   peers(): PeerView[]
   connect(address: string, signal: AbortSignal): Promise<ConnectedView>
@@ -84,6 +104,8 @@ export interface Node extends AsyncDisposable {
   link(ref: string): LinkView
   pin(ref: string, pinned: boolean): ModelView
   remove(ref: string, options: { files: boolean }): Promise<RemovedView>
+  /** Gives a model the name that the gateway answers to; of a link, the model need not be held. */
+  name(name: string, ref: string): NamedView
   gc(options: { dryRun: boolean }): Promise<RemovedView>
   providers(ref: string, signal: AbortSignal): AsyncIterable<ProviderView>
   seed(request: SeedRequest, options: OperationOptions): Promise<SeededEvent>
@@ -149,6 +171,7 @@ function nodeOver(services: Services, parts: AsyncDisposable): Node {
 type NetworkSide = Pick<
   Node,
   'addresses' | 'connect' | 'limits' | 'peerId' | 'peers' | 'providers' | 'setLimits' | 'status'
+    gateway: openGateway(services),
 >
 
 function networkOf({ store, net, log }: Services): NetworkSide {
@@ -178,7 +201,7 @@ function networkOf({ store, net, log }: Services): NetworkSide {
   }
 }
 
-type ModelsSide = Pick<Node, 'gc' | 'link' | 'models' | 'pin' | 'remove' | 'show'>
+type ModelsSide = Pick<Node, 'gc' | 'link' | 'models' | 'name' | 'pin' | 'remove' | 'show'>
 
 function modelsOf({ store, net }: Services): ModelsSide {
   return {
@@ -215,6 +238,7 @@ function modelsOf({ store, net }: Services): ModelsSide {
       net.providedChanged()
       return removedView(manifest, removed)
     },
+    name: (name, ref) => nameModel(store, name, ref),
     async gc({ dryRun }) {
       const removed = await store.gc({ dryRun })
       if (!dryRun) net.providedChanged()

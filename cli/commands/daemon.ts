@@ -21,6 +21,12 @@ export function define(command: Command, context: Context): void {
     .option('--no-relay', 'do not')
     .option('--lane', 'carry chunks on TLS connections beside libp2p')
     .option('--no-lane', 'carry them on libp2p streams only')
+    .option('--http <ADDRESS>', 'HOST:PORT of the gateway for clients of a hub, or off')
+    .option(
+      '--allow-host <NAME>',
+      'further name the gateway is reached by; may be repeated',
+      collect,
+    )
     .option(
       '--max-down <RATE>',
       'fetch at most so many bytes per second, as in 10MiB or 500KB; or off',

@@ -14,7 +14,7 @@ export interface ControlDeps {
   readonly node: Node
   readonly operations: Operations
   /** What the daemon as a process adds to the status of its node. */
-  readonly about: Pick<api.StatusView, 'version' | 'pid' | 'home' | 'startedAtMs'>
+  readonly about: Pick<api.StatusView, 'version' | 'pid' | 'home' | 'gateway' | 'startedAtMs'>
   readonly config: readonly api.ConfigEntry[]
   /** Ends the daemon, after the answer has left. */
   requestStop(): void
@@ -48,6 +48,11 @@ function modelRoutes(app: FastifyInstance, { node }: ControlDeps): void {
   app.post(api.routes.pin, ({ body }, reply): FastifyReply => {
     const { ref, pinned } = parse(api.pinRequestSchema, body)
     return reply.send(node.pin(ref, pinned))
+  })
+
+  app.post(api.routes.name, ({ body }, reply): FastifyReply => {
+    const { name, ref } = parse(api.nameRequestSchema, body)
+    return reply.send(node.name(name, ref))
   })
 
   app.get(api.routes.link, ({ query }, reply): FastifyReply => {

@@ -20,6 +20,8 @@ const headerBytesMax = 24 * KiB
 const requestMs = 10 * second
 /** Far more commands than a person starts; each costs a file descriptor. */
 const connectionsMax = 1024
+/** On TCP, programs keep connections in pools: one that we close first is a request that fails. */
+const pooledMs = 90 * second
 /** Answers under way get this long to leave when the listener closes. */
 const drainMs = 2 * second
 
@@ -44,7 +46,7 @@ export async function openHttp(
   const app = fastify({
     bodyLimit: bodyBytesMax,
     requestTimeout: requestMs,
-    keepAliveTimeout: requestMs,
+    keepAliveTimeout: 'path' in listener ? requestMs : pooledMs,
     http: { maxHeaderSize: headerBytesMax, headersTimeout: requestMs },
     // No path of ours is long; the rest is in the query.
     routerOptions: { maxParamLength: 100 },
@@ -105,5 +107,9 @@ function translate(error: FastifyError): Error {
     return new LimitError(`a request may have ${bodyBytesMax} bytes at most`, { cause: error })
   }
   if ((error.statusCode ?? 500) >= 500) return error
+  // Its message has the whole URL, and so the query.
+  if (error.code === 'FST_ERR_BAD_URL') {
+    return new InvalidInputError('malformed request: the URL is not percent-encoded UTF-8')
+  }
   return new InvalidInputError(`malformed request: ${error.message}`, { cause: error })
 }

@@ -27,6 +27,7 @@ export interface Client {
   model(ref: string, signal?: AbortSignal): Promise<api.ModelResponse>
   remove(ref: string, what: { files: boolean }, signal?: AbortSignal): Promise<api.RemovedView>
   pin(ref: string, pinned: boolean, signal?: AbortSignal): Promise<api.ModelView>
+  name(name: string, ref: string, signal?: AbortSignal): Promise<api.NamedView>
   link(ref: string, signal?: AbortSignal): Promise<api.LinkView>
   gc(request: { dryRun: boolean }, signal?: AbortSignal): Promise<api.RemovedView>
 
@@ -85,6 +86,8 @@ export function openClient(paths: HomePaths): Client {
     },
     pin: (ref, pinned, signal) =>
       call(api.modelSchema, { path: routes.pin, body: { ref, pinned }, signal }),
+    name: (name, ref, signal) =>
+      call(api.namedSchema, { path: routes.name, body: { name, ref }, signal }),
     link: (ref, signal) => call(api.linkSchema, { path: query(routes.link, { ref }), signal }),
     gc: (body, signal) => call(api.removedSchema, { path: routes.gc, body, signal }),
 

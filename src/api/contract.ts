@@ -22,6 +22,7 @@ export const routes = {
   models: '/v1/models',
   model: '/v1/model',
   pin: '/v1/model/pin',
+  name: '/v1/model/name',
   link: '/v1/model/link',
   providers: '/v1/providers',
   gc: '/v1/gc',
@@ -249,6 +250,18 @@ export type ModelResponse = z.infer<typeof modelResponseSchema>
 
 export const refQuerySchema = z.strictObject({ ref: refSchema })
 export const pinRequestSchema = z.strictObject({ ref: refSchema, pinned: z.boolean() })
+export const nameRequestSchema = z.strictObject({
+  name: z.string().min(1).max(200),
+  ref: refSchema,
+})
+export const namedSchema = z.strictObject({
+  type: z.literal('named'),
+  name: z.string(),
+  manifest: cid,
+  /** False: it is fetched when somebody asks the gateway for it. */
+  held: z.boolean(),
+})
+export type NamedView = z.infer<typeof namedSchema>
 export const removeQuerySchema = z.strictObject({
   ref: refSchema,
   files: z.enum(['true', 'false']).default('false'),
@@ -346,6 +359,8 @@ export const statusSchema = z.strictObject({
   home: path,
   peerId: z.string(),
   addresses: z.array(address),
+  /** URL of the gateway for clients of a hub; null when there is none. */
+  gateway: z.string().nullable(),
   startedAtMs: count,
   models: count,
   bytesHeld: count,

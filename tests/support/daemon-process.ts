@@ -24,7 +24,7 @@ export function startDaemonProcess(
   const program = join(import.meta.dirname, 'fake-daemon.ts')
   const args = [program, '--home', home, '--json', ...(options.args ?? [])]
   const child = spawn(process.execPath, args, {
-    env: { ...process.env, ...options.env },
+    env: { ...process.env, COMMONWEIGHT_HTTP_LISTEN: 'off', ...options.env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
   let errors = ''

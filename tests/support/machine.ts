@@ -58,6 +58,8 @@ const environment = {
   ...process.env,
   // Loopback only, and no multicast; the demo's disk may be small.
   COMMONWEIGHT_MDNS: 'false',
+  // All machines are on one host, and it has one port 4080.
+  COMMONWEIGHT_HTTP_LISTEN: 'off',
   COMMONWEIGHT_STORAGE_RESERVE_BYTES: '0',
   COMMONWEIGHT_STORAGE_RESERVE_FRACTION: '0',
 }

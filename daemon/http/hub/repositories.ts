@@ -1,0 +1,59 @@
+/** The repositories asked for lately: what is worked out from a manifest is kept for the next request. */
+
+import type { Gateway } from '../../../src/node.ts'
+import { commitOf, type GitCommit } from './git-commit.ts'
+import type { RepoTarget } from './target.ts'
+import type { Repository } from './repository.ts'
+
+/** Files of all commits kept: about 300 bytes of memory each. */
+const filesKeptMax = 200_000
+
+export class Repositories {
+  readonly #gateway: Gateway
+  /** By manifest, least recently used first. */
+  readonly #commits = new Map<string, GitCommit>()
+  #filesKept = 0
+
+  constructor(gateway: Gateway) {
+    this.#gateway = gateway
+  }
+
+  /** The first reading of a URL whose repository is known. */
+  async find(
+    readings: readonly RepoTarget[],
+    signal: AbortSignal,
+  ): Promise<{ repository: Repository; target: RepoTarget } | undefined> {
+    for (const target of readings) {
+      const model = this.#gateway.find(target.name)
+      if (model === undefined) continue
+      const key = model.manifest.toString()
+      const commit = this.#known(key) ?? this.#keep(key, await this.#read(model, key, signal))
+      return { repository: { model, commit }, target }
+    }
+    return undefined
+  }
+
+  async #read(model: Repository['model'], key: string, signal: AbortSignal): Promise<GitCommit> {
+    const { files } = await this.#gateway.manifest(model, signal)
+    return commitOf(files, key)
+  }
+
+  #known(key: string): GitCommit | undefined {
+    const commit = this.#commits.get(key)
+    if (commit === undefined) return undefined
+    this.#commits.delete(key)
+    this.#commits.set(key, commit)
+    return commit
+  }
+
+  #keep(key: string, commit: GitCommit): GitCommit {
+    if (!this.#commits.has(key)) this.#filesKept += commit.entries.size
+    this.#commits.set(key, commit)
+    for (const [oldest, { entries }] of this.#commits) {
+      if (this.#filesKept <= filesKeptMax || oldest === key) break
+      this.#commits.delete(oldest)
+      this.#filesKept -= entries.size
+    }
+    return commit
+  }
+}

@@ -1,0 +1,110 @@
+/** A real node with a folder seeded under a name, and the gateway over it on a port of loopback. */
+
+import { request, type IncomingHttpHeaders } from 'node:http'
+import { buffer } from 'node:stream/consumers'
+import { hubGateway } from '../../daemon/http/hub/hub.ts'
+import { openHttp } from '../../daemon/http/server.ts'
+import { prepareHome } from '../../daemon/home.ts'
+import { homePaths } from '../../src/api/home.ts'
+import { systemClock } from '../../src/core/clock.ts'
+import { type Node, openNode } from '../../src/node.ts'
+import { writeFiles } from './model-files.ts'
+import { openScratchFolder } from './scratch-folder.ts'
+import { recordingLog } from './store-fixture.ts'
+
+export interface HubAnswer {
+  readonly status: number
+  readonly headers: IncomingHttpHeaders
+  readonly body: Buffer
+  json(): unknown
+}
+
+export interface HubCall {
+  readonly method?: string
+  readonly headers?: Readonly<Record<string, string>>
+  readonly body?: string
+}
+
+export interface HubGateway extends AsyncDisposable {
+  readonly node: Node
+  /** `http://127.0.0.1:PORT` */
+  readonly url: string
+  readonly port: number
+  /** Everything that was logged, a line each. */
+  readonly logged: readonly string[]
+  /** A path in the scratch folder. */
+  file(name: string): string
+  seed(name: string, files: Readonly<Record<string, Uint8Array | string>>): Promise<string>
+  /** A request of exactly this path. */
+  ask(path: string, call?: HubCall): Promise<HubAnswer>
+}
+
+export async function openHubGateway(
+  options: { readonly bootstrap?: readonly string[] } = {},
+): Promise<HubGateway> {
+  await using opening = new AsyncDisposableStack()
+  const scratch = opening.use(await openScratchFolder())
+  const paths = homePaths(scratch.file('home'))
+  await prepareHome(paths)
+  const { log, lines } = recordingLog()
+  const net = {
+    listen: ['/ip4/127.0.0.1/tcp/0'],
+    announce: [],
+    bootstrap: options.bootstrap ?? [],
+    network: 'lan' as const,
+    mdns: false,
+    relay: false,
+    lane: false,
+  }
+  const node = opening.use(
+    await openNode(
+      { clock: systemClock, log },
+      {
+        version: '1.2.3',
+        paths,
+        net,
+        storage: { reserveBytes: 0, reserveFraction: 0 },
+        webSeeds: { allowPrivate: false },
+      },
+    ),
+  )
+  const plugin = hubGateway(
+    { gateway: node.gateway, clock: systemClock, log },
+    { host: '127.0.0.1', allowed: ['hub.lab'] },
+  )
+  const server = opening.use(await openHttp({ log }, { host: '127.0.0.1', port: 0 }, [plugin]))
+  const port = Number(new URL(server.address).port)
+  const parts = opening.move()
+  return {
+    node,
+    url: server.address,
+    port,
+    logged: lines,
+    file: name => scratch.file(name),
+    async seed(name, files) {
+      const folder = await writeFiles(scratch.file(name.replaceAll('/', '-')), files)
+      const signal = new AbortController().signal
+      const request = { kind: 'seed' as const, paths: [folder], name }
+      const { manifest } = await node.seed(request, { signal, onEvent: () => undefined })
+      return manifest
+    },
+    ask: (path, call) => ask(port, path, call),
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  }
+}
+
+function ask(port: number, path: string, call: HubCall = {}): Promise<HubAnswer> {
+  const { method = call.body === undefined ? 'GET' : 'POST', headers = {}, body } = call
+  return new Promise((resolve, reject) => {
+    const asking = request({ port, host: '127.0.0.1', path, method, headers, agent: false })
+    asking.once('response', response => {
+      const { headers: given, statusCode = 0 } = response
+      buffer(response).then(bytes => {
+        const json = (): unknown => JSON.parse(bytes.toString())
+        resolve({ status: statusCode, headers: given, body: bytes, json })
+      }, reject)
+    })
+    asking.once('error', reject)
+    asking.end(body)
+  })
+}
