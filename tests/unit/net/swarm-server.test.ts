@@ -18,6 +18,7 @@ import {
   type SwarmServer,
   watchesTotalMax,
 } from '../../../src/net/swarm-server.ts'
+import { uploadSlotsMax } from '../../../src/net/upload-slots.ts'
 import { type FrameType, frameTypes, moreBytesMin, pieceBytes } from '../../../src/wire/frames.ts'
 import {
   decodeHave,
@@ -329,6 +330,7 @@ test('the limits of the spec are those of the code', () => {
     `| requests in flight | ${requestsInFlightMax},`,
     `| watches of one peer | ${count(watchesMax)},`,
     `| watches of all peers | ${count(watchesTotalMax)} |`,
+    `| peers served at a time | ${uploadSlotsMax},`,
     `| chunks in memory for serving, all peers | ${chunkBytesTotalMax / MiB} MiB |`,
     `| manifests and tables in memory for serving | ${documentBytesTotalMax / MiB} MiB |`,
     `| no progress in reading what was asked for | ${stallMs / second} s |`,
