@@ -2,7 +2,7 @@
 
 import { execFile } from 'node:child_process'
 import { access, mkdir } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { messageOf } from '../../src/core/errors.ts'
 import { minute } from '../../src/core/units.ts'
@@ -11,7 +11,12 @@ const run = promisify(execFile)
 const cache = resolve(import.meta.dirname, '../../.cache/interop')
 
 export type Python =
-  | { readonly found: true; run(script: string, args: readonly string[]): Promise<string> }
+  | {
+      readonly found: true
+      /** Where its commands lie. */
+      readonly bin: string
+      run(script: string, args: readonly string[]): Promise<string>
+    }
   | { readonly found: false; readonly reason: string }
 
 /** The packages, `name==version`, in an environment of their own. */
@@ -33,6 +38,7 @@ export async function pythonWith(packages: readonly string[]): Promise<Python> {
   }
   return {
     found: true,
+    bin: dirname(python),
     async run(script, args) {
       const { stdout } = await run(python, ['-c', script, ...args], { timeout })
       return stdout
