@@ -26,11 +26,12 @@ import type {
 import type { HomePaths } from './api/home.ts'
 import type { Clock } from './core/clock.ts'
 import type { Logger } from './core/log.ts'
+import { openGrowingHashes } from './ingest/growing-hash.ts'
 import { type HashPool, openHashPool } from './ingest/hash-file.ts'
 import { type Net, openNet, type NetOptions } from './net/net.ts'
-import { changeLimits, limitsView } from './ops/limits.ts'
 import { type Gateway, openGateway } from './ops/gateway.ts'
 import { nameModel } from './ops/gateway-names.ts'
+import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkTo } from './ops/link.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
@@ -45,7 +46,6 @@ import { openWork, type Work } from './ops/work.ts'
 import { openStore } from './store/disk-store.ts'
 import type { Store } from './store/store.ts'
 
-export type { OperationOptions } from './ops/operation.ts'
 export {
   type Gateway,
   type NamedModel,
@@ -53,6 +53,7 @@ export {
   readBytesMax,
   type Span,
 } from './ops/gateway.ts'
+export type { OperationOptions } from './ops/operation.ts'
 
 export interface NodeDeps {
   readonly clock: Clock
@@ -91,9 +92,9 @@ export type NodeStatus = Omit<
 
 export interface Node extends AsyncDisposable {
   readonly peerId: string
-  addresses(): string[]
   /** What a gateway for other programs asks. */
   readonly gateway: Gateway
+  addresses(): string[]
   status(): NodeStatus
   peers(): PeerView[]
   connect(address: string, signal: AbortSignal): Promise<ConnectedView>
@@ -103,9 +104,9 @@ export interface Node extends AsyncDisposable {
   show(ref: string, signal: AbortSignal): Promise<ModelResponse>
   link(ref: string): LinkView
   pin(ref: string, pinned: boolean): ModelView
-  remove(ref: string, options: { files: boolean }): Promise<RemovedView>
   /** Gives a model the name that the gateway answers to; of a link, the model need not be held. */
   name(name: string, ref: string): NamedView
+  remove(ref: string, options: { files: boolean }): Promise<RemovedView>
   gc(options: { dryRun: boolean }): Promise<RemovedView>
   providers(ref: string, signal: AbortSignal): AsyncIterable<ProviderView>
   seed(request: SeedRequest, options: OperationOptions): Promise<SeededEvent>
@@ -121,9 +122,15 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
   const { clock, log } = deps
   const { paths, storage } = options
   const pool = parts.use(openHashPool())
+  const growing = parts.use(openGrowingHashes())
   const store = parts.use(
     await openStore(
-      { clock, log, wholeSha256: (place, signal) => pool.sha256(place, signal && { signal }) },
+      {
+        clock,
+        log,
+        wholeSha256: (place, signal) => pool.sha256(place, signal && { signal }),
+        growing,
+      },
       { index: paths.index, state: paths.state, models: paths.models, ...storage },
     ),
   )
@@ -164,6 +171,7 @@ function nodeOver(services: Services, parts: AsyncDisposable): Node {
     ...networkOf(services),
     ...modelsOf(services),
     ...operationsOf(services),
+    gateway: openGateway(services),
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
   }
 }
@@ -171,7 +179,6 @@ function nodeOver(services: Services, parts: AsyncDisposable): Node {
 type NetworkSide = Pick<
   Node,
   'addresses' | 'connect' | 'limits' | 'peerId' | 'peers' | 'providers' | 'setLimits' | 'status'
-    gateway: openGateway(services),
 >
 
 function networkOf({ store, net, log }: Services): NetworkSide {
@@ -231,6 +238,7 @@ function modelsOf({ store, net }: Services): ModelsSide {
       store.setPinned(findModel(store, ref).manifest, pinned)
       return modelView(findModel(store, ref))
     },
+    name: (name, ref) => nameModel(store, name, ref),
     async remove(ref, { files }) {
       const { manifest, name } = findModel(store, ref)
       forgetPulls(store, pull => pull.ref.includes(manifest.toString()) || pull.ref === name)
@@ -238,7 +246,6 @@ function modelsOf({ store, net }: Services): ModelsSide {
       net.providedChanged()
       return removedView(manifest, removed)
     },
-    name: (name, ref) => nameModel(store, name, ref),
     async gc({ dryRun }) {
       const removed = await store.gc({ dryRun })
       if (!dryRun) net.providedChanged()

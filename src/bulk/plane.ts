@@ -75,6 +75,9 @@ const threadsMax = 4
 /** Asked for and not yet written, over all downloads. It takes memory only as bytes arrive. */
 const bytesInFlightMaxDefault = 128 * MiB
 
+/** The garbage of small messages: V8 would let it grow to 48 MiB a thread. */
+const maxYoungGenerationSizeMb = 4
+
 /** The entry has this file's extension: .ts from a clone, .js from dist. */
 const entry = new URL(`./worker${extname(import.meta.filename)}`, import.meta.url)
 
@@ -87,7 +90,12 @@ export function openPlane(
   const count = options.threads ?? Math.min(threadsMax, availableParallelism())
   const inFlight = new InFlight(options.bytesInFlightMax ?? bytesInFlightMaxDefault)
   // The options that the program was started with are for its own entry, and some refuse another.
-  const settings = { name: 'commonweight-bulk', execArgv: [], workerData: { identity } }
+  const settings = {
+    name: 'commonweight-bulk',
+    execArgv: [],
+    workerData: { identity },
+    resourceLimits: { maxYoungGenerationSizeMb },
+  }
   const start = options.start ?? ((): Worker => new Worker(entry, settings))
   const threads = Array.from({ length: count }, () => new PlaneThread({ start, inFlight, log }))
   return {

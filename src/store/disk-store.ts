@@ -24,6 +24,7 @@ import { Models } from './models.ts'
 import { OpenFiles } from './open-files.ts'
 import type { Partial } from './partial.ts'
 import { Partials } from './partials.ts'
+import type { GrowingHashes } from './prefix-hash.ts'
 import { requireSpace, type Reserve } from './space.ts'
 import { StateDb } from './state-db.ts'
 import type {
@@ -32,8 +33,8 @@ import type {
   HeldModel,
   IoOptions,
   LostModel,
-  NewFile,
   NamedModel,
+  NewFile,
   NewModel,
   PartialSpec,
   PendingPull,
@@ -48,6 +49,8 @@ export interface StoreDeps {
   readonly log: Logger
   /** Of a whole file, off the main thread. */
   wholeSha256(place: string, signal?: AbortSignal): Promise<Uint8Array>
+  /** Hashes files while they are downloaded; at the end only when left out. */
+  readonly growing?: GrowingHashes
 }
 
 export interface StorePaths {
@@ -102,6 +105,7 @@ export async function openStore(deps: StoreDeps, options: StorePaths & Reserve):
     boot,
     checkReserve: folder => requireSpace(folder, 0, options),
     wholeSha256: (place, signal) => deps.wholeSha256(place, signal),
+    growing: deps.growing,
   })
   const modelsFolder = options.models
   const removal = new Removal({ index, state, holdings, models, partials, files, modelsFolder })
@@ -201,10 +205,6 @@ class DiskStore implements Store {
     this.#parts.state.setName(manifest, name)
   }
 
-  removeModel(manifest: CID, options: { deleteFiles: boolean }): Promise<Removed> {
-    return this.#parts.removal.removeModel(manifest, options)
-  }
-
   findName(name: string): NamedModel | undefined {
     return this.#parts.state.findName(name)
   }
@@ -217,6 +217,10 @@ class DiskStore implements Store {
     this.#parts.state.bindName(name, model)
   }
 
+  removeModel(manifest: CID, options: { deleteFiles: boolean }): Promise<Removed> {
+    return this.#parts.removal.removeModel(manifest, options)
+  }
+
   gc(options: { dryRun: boolean }): Promise<Removed> {
     return this.#parts.removal.gc(options)
   }
@@ -227,10 +231,6 @@ class DiskStore implements Store {
     for await (const _ of looks) options.signal?.throwIfAborted()
   }
 
-  // Files.
-
-  addFiles(files: readonly NewFile[]): void {
-    for (const file of files) requireWhole(file)
   // Reading, for this machine's own user.
 
   present(root: CID): Bitfield | undefined {
@@ -243,6 +243,10 @@ class DiskStore implements Store {
     return this.#parts.reader.readRun(root, run, into, options)
   }
 
+  // Files.
+
+  addFiles(files: readonly NewFile[]): void {
+    for (const file of files) requireWhole(file)
     this.#parts.holdings.change([], change => this.#index(files, change))
   }
 

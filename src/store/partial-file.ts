@@ -27,6 +27,7 @@ import { readFull } from './chunk-reader.ts'
 import { asStorageError, moveIntoPlace, openFolder, removeFile, splitPlace } from './files.ts'
 import type { Holdings, LivePartial } from './holdings.ts'
 import type { Partial, WriteTarget } from './partial.ts'
+import { type GrowingHashes, PrefixHash } from './prefix-hash.ts'
 import type { NewFile, PartialSpec } from './store.ts'
 
 /** Bits are recorded every so many chunks: 8 MiB fetched again after kill -9, at 0.03 ms a commit. */
@@ -43,6 +44,8 @@ export interface PartialDeps {
   /** Throws StorageError when the disk is so full that a download has to stop. */
   checkReserve(folder: string): Promise<void>
   wholeSha256(place: string, signal?: AbortSignal): Promise<Uint8Array>
+  /** Hashes a file while it is written; undefined: at the end only. */
+  readonly growing?: GrowingHashes | undefined
 }
 
 export interface OpenedPartial {
@@ -65,6 +68,7 @@ export class PartialFile implements Partial, LivePartial {
   #tail: Promise<unknown> = Promise.resolve()
   /** Others' writes that have not settled; as promises that never reject. */
   readonly #through = new Set<Promise<unknown>>()
+  readonly #prefix: PrefixHash
   #checkpoint: Promise<void> = Promise.resolve()
   #checkpointing = false
   #unrecorded = 0
@@ -77,6 +81,8 @@ export class PartialFile implements Partial, LivePartial {
     this.#opened = opened
     this.held = opened.held
     this.#durable = opened.durable
+    const { handle, held, spec } = opened
+    this.#prefix = new PrefixHash(deps.growing, { fd: handle.fd, table: spec.table, held })
   }
 
   write(index: number, block: VerifiedBlock): Promise<void> {
@@ -114,6 +120,7 @@ export class PartialFile implements Partial, LivePartial {
       this.held.delete(chunk)
       this.#durable.delete(chunk)
     }
+    this.#prefix.giveUp()
     this.#record()
   }
 
@@ -126,6 +133,7 @@ export class PartialFile implements Partial, LivePartial {
     } finally {
       this.#state = 'closed'
       this.#deps.holdings.live.delete(this.#place)
+      await this.#prefix.end()
       await this.#opened.handle.close()
     }
   }
@@ -181,6 +189,7 @@ export class PartialFile implements Partial, LivePartial {
 
   async #written(index: number, length: number): Promise<void> {
     if (!this.held.add(index)) return
+    this.#prefix.grow()
     this.#unrecorded += 1
     this.#bytesSinceCheckpoint += length
     if (this.#unrecorded >= flushChunks) this.#record()
@@ -260,6 +269,8 @@ export class PartialFile implements Partial, LivePartial {
   /** Invariant of publishing: the manifest's SHA-256 is a claim until the whole file has been hashed. */
   async #hashWhole(): Promise<Uint8Array> {
     const { root, sha256: claimed } = this.#opened.spec
+    const along = await this.#prefix.digest()
+    if (along !== undefined && claimed !== undefined && equalBytes(along, claimed)) return along
     const actual = await this.#wholeSha256(this.#opened.part)
     if (claimed !== undefined && equalBytes(actual, claimed)) return actual
     const wrong = await wrongChunks(this.#opened.handle, this.#table, this.held)

@@ -76,6 +76,8 @@ export interface DownloadOptions {
   readonly peers: readonly string[]
   /** The limit on the speed of downloads. None when left out. */
   readonly allowance?: Allowance | undefined
+  /** sequential: among equally rare chunks the first ones of the first files. rarest when left out. */
+  readonly order?: 'rarest' | 'sequential' | undefined
   /** Give up with NotFoundError or UnavailableError when nobody served a byte for so long. */
   readonly patienceMs: number
   /** A few times a second at most. */

@@ -1,6 +1,7 @@
 /**
- * Which chunk to ask a source for next: the most urgent, then the rarest among the sources known,
- * at random among equals, so that leechers of one seeder soon have different chunks to trade.
+ * Which chunk to ask a source for next: the most urgent, then the rarest among the sources known. Among
+ * equals at random, so that leechers of one seeder soon have different chunks to trade; or in the order
+ * of the files, where nobody trades and disks like it better.
  *
  * Chunks are numbered through all files of the download. A holder keeps a short list of candidates;
  * when it runs out, one pass over `wanted AND claimed` (32 chunks a step) collects the next ones. A
@@ -37,14 +38,27 @@ export class Picker {
   /** Wanted chunks with a holder. */
   #pickable = 0
   #version = 0
-  /** Version of the last change of priorities; candidates collected before it are stale. */
-  #prioritizedAt = 0
+  /** Version of the last change of priorities or order; candidates collected before it are stale. */
+  #reorderedAt = 0
+  #isInOrder = false
   /** Words of `wanted` outside of these hold no bits. */
   #lowWord = 0
   #highWord = 0
 
   constructor(random: () => number) {
     this.#random = random
+  }
+
+  /** Among equals: the first one, instead of any. */
+  get isInOrder(): boolean {
+    return this.#isInOrder
+  }
+
+  set isInOrder(isInOrder: boolean) {
+    if (isInOrder === this.#isInOrder) return
+    this.#isInOrder = isInOrder
+    this.#version += 1
+    this.#reorderedAt = this.#version
   }
 
   /** Wanted chunks that some holder can be asked for. */
@@ -147,12 +161,12 @@ export class Picker {
   prioritize(start: number, end: number, priority: number): void {
     this.#priority.fill(Math.min(priority, priorityMax), start, end)
     this.#version += 1
-    this.#prioritizedAt = this.#version
+    this.#reorderedAt = this.#version
   }
 
   /** The next chunk for this holder, which is then no longer wanted. */
   pick(holder: Holder): number | undefined {
-    if (holder.collectedAt < this.#prioritizedAt) holder.candidates = []
+    if (holder.collectedAt < this.#reorderedAt) holder.candidates = []
     for (;;) {
       const chunk = holder.candidates.pop()
       if (chunk === undefined) {
@@ -164,7 +178,7 @@ export class Picker {
     }
   }
 
-  /** Fills the holder's list with a random sample of its best class; false when it has nothing. */
+  /** Fills the holder's list from its best class; false when it has nothing. */
   #collect(holder: Holder): boolean {
     if (holder.dryAt === this.#version || this.#pickable === 0) return false
     const limit = Math.max(candidatesMin, Math.floor(this.#wanted.size / candidatesShare))
@@ -187,14 +201,17 @@ export class Picker {
           kept.length = 0
         }
         seen += 1
-        sample(kept, chunk, { limit, seen, random: this.#random })
+        if (!this.#isInOrder) sample(kept, chunk, { limit, seen, random: this.#random })
+        else if (seen <= limit) kept.push(chunk)
       }
     }
     if (kept.length === 0) {
       holder.dryAt = this.#version
       return false
     }
-    shuffle(kept, this.#random)
+    // Taken from the end.
+    if (this.#isInOrder) kept.reverse()
+    else shuffle(kept, this.#random)
     holder.candidates = kept
     holder.collectedAt = this.#version
     return true

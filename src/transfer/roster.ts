@@ -4,6 +4,7 @@
  */
 
 import { lengthOf, type Range } from '../core/ranges.ts'
+import { second } from '../core/units.ts'
 import type { FileList, SessionFile } from './file-list.ts'
 import { NumberSet } from './number-set.ts'
 import type { Holder, Picker } from './picker.ts'
@@ -34,6 +35,9 @@ export interface ClaimChange {
   readonly nowMs: number
 }
 
+/** Other leechers of the same model find us and are found within this, or there are few. */
+const aloneMs = second
+
 export class Roster {
   readonly #picker: Picker
   readonly #files: FileList
@@ -41,6 +45,8 @@ export class Roster {
   readonly #byId = new Map<SourceId, Peer>()
   /** Outlives a source's connection. */
   readonly #blames = new Map<SourceId, Blame>()
+  /** Since when every source says that it holds everything. */
+  #seedersSinceMs: number | undefined
 
   constructor(picker: Picker, files: FileList) {
     this.#picker = picker
@@ -49,6 +55,24 @@ export class Roster {
 
   get peers(): readonly Peer[] {
     return this.#peers
+  }
+
+  /** Sources that delivered something since then. */
+  activeSince(ms: number): number {
+    const isActive = ({ score }: Peer): boolean => score.delivered > 0 && score.lastDeliveryMs >= ms
+    return this.#peers.filter(isActive).length
+  }
+
+  /**
+   * Nobody known is fetching the same: all sources hold everything, and have for a while. Chunks in
+   * random order are for others to trade; with none, the order of the files serves us better.
+   */
+  isAlone(nowMs: number): boolean {
+    const holdAll = ({ said }: Peer): boolean => said.size === this.#picker.count
+    const areSeeders = this.#peers.length > 0 && this.#peers.every(holdAll)
+    if (!areSeeders) this.#seedersSinceMs = undefined
+    else this.#seedersSinceMs ??= nowMs
+    return this.#seedersSinceMs !== undefined && nowMs - this.#seedersSinceMs >= aloneMs
   }
 
   get(source: SourceId): Peer | undefined {

@@ -30,6 +30,8 @@ export interface SessionOptions {
   readonly allowance?: Pick<Allowance, 'isOpen' | 'spend'> | undefined
   readonly openFilesMax?: number
   readonly bytesInFlightMax?: number
+  /** Among equally rare chunks, the first ones of the first files. */
+  readonly isSequential?: boolean | undefined
 }
 
 export class Session {
@@ -50,12 +52,15 @@ export class Session {
   #turn = 0
   #saidNeed = false
   #isHeldBack = false
+  readonly #isSequential: boolean
 
   constructor(options: SessionOptions) {
     this.#files = new FileList(options.files, options.openFilesMax ?? openFilesMaxDefault)
     this.#bytesInFlightMax = options.bytesInFlightMax ?? bytesInFlightMaxDefault
     this.#allowance = options.allowance
     this.#picker = new Picker(options.random)
+    this.#isSequential = options.isSequential ?? false
+    this.#picker.isInOrder = this.#isSequential
     this.#roster = new Roster(this.#picker, this.#files)
   }
 
@@ -85,9 +90,7 @@ export class Session {
 
   /** Sources that delivered within so many milliseconds before now. */
   activeSources(withinMs: number): number {
-    const isActive = ({ score }: Peer): boolean =>
-      score.delivered > 0 && score.lastDeliveryMs >= this.#nowMs - withinMs
-    return this.#roster.peers.filter(isActive).length
+    return this.#roster.activeSince(this.#nowMs - withinMs)
   }
 
   /** Takes what happened and says what to do about it, in order. `nowMs` is monotonic. */
@@ -120,8 +123,8 @@ export class Session {
       case 'file-parked':
       case 'file-done': {
         const entry = this.#files.get(event.file)
-        if (entry !== undefined && event.type === 'file-parked') this.#files.parked(entry)
-        if (entry !== undefined && event.type === 'file-done') this.#files.finished(entry)
+        const isDone = event.type === 'file-done'
+        if (entry !== undefined) this.#files[isDone ? 'finished' : 'parked'](entry)
         return undefined
       }
       case 'chunk-arrived':
@@ -138,8 +141,7 @@ export class Session {
         return this.#failed(event)
       case 'prioritize': {
         const first = this.#files.get(event.file)?.first ?? 0
-        const [start, end] = event.range
-        this.#picker.prioritize(first + start, first + end, event.priority)
+        this.#picker.prioritize(first + event.range[0], first + event.range[1], event.priority)
         return undefined
       }
       case 'allowed':
@@ -280,6 +282,7 @@ export class Session {
   }
 
   #tick(): undefined {
+    this.#picker.isInOrder = this.#isSequential || this.#roster.isAlone(this.#nowMs)
     for (const peer of this.#roster.peers) {
       // Asks are in the order they were sent, and answered in that order.
       const [oldest] = peer.asks
@@ -443,8 +446,7 @@ export class Session {
   #startFlight(chunk: number): Flight {
     const entry = this.#files.ofChunk(chunk)
     entry.busy += 1
-    const bytes = entry.table.length(chunk - entry.first)
-    const flight: Flight = { entry, chunk, bytes, asks: [] }
+    const flight = { entry, chunk, bytes: entry.table.length(chunk - entry.first), asks: [] }
     this.#asked.set(chunk, flight)
     return flight
   }

@@ -78,6 +78,7 @@ export class SwarmRun {
       files: this.#files.length,
       random: () => deps.random(),
       allowance: options.allowance,
+      isSequential: options.order === 'sequential',
     })
     this.#progressAtMs = deps.clock.monotonic()
     this.#tables = new TableFetcher({

@@ -3,13 +3,16 @@
  * and a finder of such sources.
  */
 
+import { writeSync } from 'node:fs'
 import { AsyncQueue } from '../../src/core/async.ts'
 import type { Bitfield } from '../../src/core/bitfield.ts'
 import type { CID } from '../../src/core/cid.ts'
 import { UnavailableError } from '../../src/core/errors.ts'
 import type { Range } from '../../src/core/ranges.ts'
 import type { ChunkTable } from '../../src/dag/chunk-table.ts'
+import { verifyDigest } from '../../src/dag/verify.ts'
 import type {
+  BulkSource,
   ChunkRequest,
   FoundSource,
   HaveUpdate,
@@ -169,6 +172,32 @@ export class FakeSource implements Source {
     if (!isFrozen) setImmediate(turn.resolve)
     over.addEventListener('abort', () => turn.reject(over.reason as Error), { once: true })
     await turn.promise
+  }
+}
+
+/** One with threads of its own, which check and write chunks. */
+export class FakeBulkSource extends FakeSource {
+  /** Asked each time a chunk is wanted: whether there is a lane. */
+  isUp: () => boolean = () => true
+  /** Why the thread ends between checking a chunk and writing it. */
+  loses?: (index: number) => Error | undefined
+  /** Chunks that were written past the main thread. */
+  readonly written: number[] = []
+
+  get bulk(): BulkSource | undefined {
+    return this.isUp() ? this.#bulk : undefined
+  }
+
+  readonly #bulk: BulkSource = {
+    fetchChunkTo: async (request, { fd, offset }, { signal, onChecked }) => {
+      const block = verifyDigest(request.digest, await this.fetchChunk(request, { signal }))
+      onChecked()
+      await new Promise(resolve => setImmediate(resolve))
+      const lost = this.loses?.(request.index)
+      if (lost !== undefined) throw lost
+      writeSync(fd, block.bytes, 0, block.bytes.length, offset)
+      this.written.push(request.index)
+    },
   }
 }
 

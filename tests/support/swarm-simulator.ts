@@ -63,6 +63,7 @@ export interface SimulationOptions {
   readonly bytesInFlightMax?: number
   /** How long a write takes after the bytes are there. */
   readonly writeMs?: number
+  readonly isSequential?: boolean
 }
 
 const tickMs = 250
@@ -93,10 +94,11 @@ export class Simulation {
 
   constructor(options: SimulationOptions) {
     this.#options = options
-    const { tables, random, openFilesMax, bytesInFlightMax } = options
+    const { tables, random, openFilesMax, bytesInFlightMax, isSequential } = options
     this.session = new Session({
       files: tables.length,
       random,
+      isSequential,
       ...(openFilesMax === undefined ? {} : { openFilesMax }),
       ...(bytesInFlightMax === undefined ? {} : { bytesInFlightMax }),
     })

@@ -7,7 +7,7 @@ import { Bitfield } from '../../../src/core/bitfield.ts'
 import { ConflictError, StorageError, UnavailableError } from '../../../src/core/errors.ts'
 import { KiB, minute, second } from '../../../src/core/units.ts'
 import { openDownloadFixture } from '../../support/download-fixture.ts'
-import { FakeSource } from '../../support/fake-source.ts'
+import { FakeBulkSource, FakeSource } from '../../support/fake-source.ts'
 import { fileOf, testFile, writeTestFile } from '../../support/store-fixture.ts'
 
 const lengths = (count: number, length = 4 * KiB): number[] =>
@@ -261,4 +261,67 @@ test('tells no progress more than a few times a second', async () => {
   const lost = run.download({ 'weights.bin': weights }, { patienceMs: 10 * second })
   await expect(lost).rejects.toThrow(UnavailableError)
   expect(run.progress.length).toBeLessThanOrEqual(4 * 11)
+})
+
+test('lets a source check and write past this thread, beside one that does not', async () => {
+  const bulk = new FakeBulkSource('bulk', [weights, config])
+  await using run = await openDownloadFixture([bulk, new FakeSource('plain', [weights, config])])
+  const { sources, bytesFetched } = await run.download(model)
+  expect(await run.read('weights.bin')).toEqual(weights.bytes)
+  expect(await run.read('sub/config.json')).toEqual(config.bytes)
+  expect(bulk.written.length).toBeGreaterThan(0)
+  expect(sources.map(({ id }) => id).toSorted()).toEqual(['bulk', 'plain'])
+  expect(bytesFetched).toBe(weights.bytes.length + config.bytes.length)
+})
+
+test('bans a bulk source for a bad chunk and keeps its good ones', async () => {
+  const liar = new FakeBulkSource('liar', [weights], { corrupts: index => index === 20 })
+  await using run = await openDownloadFixture([liar])
+  const downloading = run.download({ 'weights.bin': weights })
+  while (liar.bans.length === 0) await run.clock.advance(50)
+  const kept = run.store.chunkTable(weights.root) && [...liar.written]
+  run.finder.add(new FakeSource('honest', [weights]))
+  const { sources } = await downloading
+  expect(await run.read('weights.bin')).toEqual(weights.bytes)
+  expect(run.notices.filter(notice => notice.includes('banned liar'))).toHaveLength(1)
+  const fromLiar = sources.find(({ id }) => id === 'liar')?.bytes ?? 0
+  expect(fromLiar).toBeGreaterThan(0)
+  expect(kept?.length).toBeGreaterThan(0)
+})
+
+test('fetches again what was checked and lost on its way to the disk, and blames nobody', async () => {
+  const source = new FakeBulkSource('a', [weights])
+  const lost = new Set<number>()
+  source.loses = index => {
+    if (index % 5 !== 0 || lost.has(index)) return undefined
+    lost.add(index)
+    return new UnavailableError('the thread ended')
+  }
+  await using run = await openDownloadFixture([source])
+  await run.download({ 'weights.bin': weights })
+  expect(lost.size).toBe(9)
+  expect(source.bans).toEqual([])
+  expect(await run.read('weights.bin')).toEqual(weights.bytes)
+})
+
+test('goes on over the stream while there is no lane', async () => {
+  const source = new FakeBulkSource('a', [weights])
+  let asked = 0
+  source.isUp = () => (asked += 1) % 3 !== 0
+  await using run = await openDownloadFixture([source])
+  await run.download({ 'weights.bin': weights })
+  expect(source.written.length).toBe(28)
+  expect(await run.read('weights.bin')).toEqual(weights.bytes)
+})
+
+test('a failed write past this thread ends the download with the path', async () => {
+  const source = new FakeBulkSource('a', [weights])
+  const full = Object.assign(new Error('ENOSPC: no space left on device, write'), {
+    code: 'ENOSPC',
+  })
+  source.loses = () => new StorageError('writing', { cause: full })
+  await using run = await openDownloadFixture([source])
+  const downloading = run.download({ 'weights.bin': weights })
+  await expect(downloading).rejects.toThrow(/\.part: ENOSPC/)
+  expect(source.bans).toEqual([])
 })

@@ -159,6 +159,17 @@ class PickerAndModel {
   }
 }
 
+test('in order, picks the first of the rarest', () => {
+  const picker = new Picker(seededRandom(3))
+  picker.isInOrder = true
+  wantAll(picker, 1000)
+  const [all, some] = [picker.newHolder(), picker.newHolder()]
+  picker.gain(all, 0, 1000)
+  picker.gain(some, 0, 500)
+  const picked = pickAll(picker, all)
+  expect(picked).toEqual(Array.from({ length: 1000 }, (_, index) => (index + 500) % 1000))
+})
+
 test('agrees with a plain model whatever happens', () => {
   fc.assert(
     fc.property(fc.array(operation, { maxLength: 120 }), fc.nat(), (operations, seed) => {

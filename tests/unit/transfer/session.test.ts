@@ -283,6 +283,59 @@ describe('readers', () => {
   })
 })
 
+describe('order', () => {
+  /** How many of the requests from the last three quarters were for a later chunk than the one before. */
+  function ordered(swarm: Simulation): number {
+    const asked = swarm.asked.map(({ index }) => index).slice(swarm.requests / 4)
+    return asked.filter((index, at) => index > (asked[at - 1] ?? -1)).length / asked.length
+  }
+
+  test('is that of the files when everybody known holds everything', () => {
+    const tables = model([200])
+    const swarm = new Simulation({ tables, random: seededRandom(31) })
+    for (const id of ['a', 'b']) swarm.connect(seeder(id, tables))
+    expect(swarm.run(minute)).toBe(true)
+    expect(ordered(swarm)).toBeGreaterThan(0.95)
+  })
+
+  test('is random while another one fetches the same', () => {
+    const tables = model([200])
+    const random = seededRandom(32)
+    const swarm = new Simulation({ tables, random })
+    swarm.connect(seeder('a', tables))
+    swarm.connect(holder('leecher', tables, 0.1, { random }))
+    expect(swarm.run(minute)).toBe(true)
+    expect(ordered(swarm)).toBeLessThan(0.7)
+  })
+
+  test('is that of the files when asked for, whoever is there', () => {
+    const tables = model([200])
+    const random = seededRandom(33)
+    const swarm = new Simulation({ tables, random, isSequential: true })
+    swarm.connect(seeder('a', tables))
+    swarm.connect(holder('leecher', tables, 0, { random }))
+    expect(swarm.run(minute)).toBe(true)
+    expect(ordered(swarm)).toBeGreaterThan(0.95)
+  })
+})
+
+test('fetches again what was lost between arriving and the disk, from the same source', () => {
+  const tables = model([1])
+  const session = new Session({ files: 1, random: seededRandom(34) })
+  const [table] = tables as [ChunkTable]
+  const name = { source: 'a', file: 0, index: 0 }
+  const events: SessionEvent[] = [
+    { type: 'file-known', file: 0, table },
+    { type: 'source-added', source: 'a', requestsMax: 1 },
+    { type: 'have', source: 'a', file: 0, gained: [[0, 1]], lost: [] },
+    { type: 'file-opened', file: 0, held: new Bitfield(1) },
+    { type: 'chunk-arrived', ...name },
+    { type: 'chunk-lost', ...name },
+  ]
+  const types = events.flatMap(event => session.apply(event, 0)).map(({ type }) => type)
+  expect(types).toEqual(['need-sources', 'open', 'request', 'request'])
+})
+
 /** A scenario from a seed: who is there, what is wrong with them, and when they come and go. */
 function scenario(seed: number): { swarm: Simulation; doneBy: number } {
   const random = seededRandom(seed)
