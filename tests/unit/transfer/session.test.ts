@@ -6,6 +6,7 @@ import { KiB, MiB, minute, second } from '../../../src/core/units.ts'
 import { ChunkTable } from '../../../src/dag/chunk-table.ts'
 import { Session } from '../../../src/transfer/session.ts'
 import type { SessionEvent, SourceChunk } from '../../../src/transfer/session-events.ts'
+import { simulateCrowd } from '../../support/crowd-simulator.ts'
 import {
   seededRandom,
   type SimulatedSource,
@@ -335,6 +336,19 @@ test('fetches again what was lost between arriving and the disk, from the same s
   const types = events.flatMap(event => session.apply(event, 0)).map(({ type }) => type)
   expect(types).toEqual(['need-sources', 'open', 'request', 'request'])
 })
+
+test.for([1, 2, 3, 4, 5])(
+  'one seeder with a thin uplink sends a crowd each chunk about once, seed %i',
+  seed => {
+    const [table] = model([400]) as [ChunkTable]
+    const uplinkBytesPerMs = 20 * mbPerSecond
+    const tradeBytesPerMs = 2 * uplinkBytesPerMs
+    const crowd = { table, leechers: 4, seed, uplinkBytesPerMs, tradeBytesPerMs, meetMs: 1500 }
+    const { doneMs, bytesFromSeeder } = simulateCrowd(crowd)
+    expect(bytesFromSeeder / table.size).toBeLessThan(1.35)
+    expect(doneMs / (table.size / uplinkBytesPerMs)).toBeLessThan(1.35)
+  },
+)
 
 /** A scenario from a seed: who is there, what is wrong with them, and when they come and go. */
 function scenario(seed: number): { swarm: Simulation; doneBy: number } {
