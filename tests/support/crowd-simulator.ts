@@ -53,7 +53,7 @@ export function simulateCrowd(options: CrowdOptions): Crowd {
     }
     if (nowMs < meetMs) continue
     for (const [of, sources] of seen.entries()) {
-      for (const [at, source] of sources.entries()) if (at !== of) tell(sims[at], source, sims[of])
+      sources.forEach((source, at) => at !== of && tell(sims[at], source, sims[of]))
     }
   }
   const bytesFromSeeder = sims.reduce((sum, sim) => sum + (sim.bytesBySource.get('seeder') ?? 0), 0)
