@@ -321,6 +321,9 @@ test.runIf(hasTerminal)('a narrow terminal gets a table that fits, a pipe the wh
 test('./cw is the command: through a link, from another folder, with a clean stdout', async () => {
   await symlink(cw, scratch.file('linked'))
   const inside = { cwd: scratch.path, env: { ...env, COMMONWEIGHT_HOME: home } }
-  const output = execFileSync('./linked', ['stop', '--json'], { ...inside, stdio: 'pipe' })
+  const output = execFileSync(scratch.file('linked'), ['stop', '--json'], {
+    ...inside,
+    stdio: 'pipe',
+  })
   expect(output.toString()).toBe('{"type":"stopped","pid":null}\n')
 })

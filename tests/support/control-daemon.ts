@@ -37,7 +37,10 @@ export interface ControlDaemon extends AsyncDisposable {
 export async function openControlDaemon(node: FakeNode): Promise<ControlDaemon> {
   await using opening = new AsyncDisposableStack()
   const scratch = opening.use(await openScratchFolder())
-  const config = await loadConfig({ argv: ['--home', scratch.file('home'), '--http', 'off'], env: {} })
+  const config = await loadConfig({
+    argv: ['--home', scratch.file('home'), '--http', 'off'],
+    env: {},
+  })
   let ids = 0
   const daemon = opening.use(
     await openDaemon(

@@ -57,6 +57,8 @@ test('whoever gives up waiting lets the next one pass, and failures give back', 
   a.end()
   c.end()
   await Promise.all([first, third])
-  await expect(inFlight.run(3, never, () => Promise.reject(new Error('bad')))).rejects.toThrow('bad')
+  await expect(inFlight.run(3, never, () => Promise.reject(new Error('bad')))).rejects.toThrow(
+    'bad',
+  )
   expect(inFlight.bytes).toBe(0)
 })
