@@ -3,12 +3,13 @@
  * HTTP and knows no store; this knows the store and no HTTP.
  */
 
-import type { CID } from '../core/cid.ts'
+import { raceSignal } from '../core/async.ts'
 import { IntegrityError, NotFoundError, UnavailableError } from '../core/errors.ts'
 import { chunkBytesMax } from '../core/limits.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import { decodeManifest, type Manifest, type ManifestFile } from '../manifest/manifest.ts'
-import type { NamedModel, Store } from '../store/store.ts'
+import type { NamedModel } from '../store/store.ts'
+import { type FetchDeps, Fetches, type FileFetch } from './gateway-fetch.ts'
 
 export type { NamedModel } from '../store/store.ts'
 
@@ -21,7 +22,7 @@ export interface OpenedFile extends Disposable {
   readonly isWhole: boolean
   /**
    * The bytes from `offset` on, at least one and none from `end` on, verified, in the memory of `into`.
-   * UnavailableError when they are not here and nobody serves them.
+   * What is not here is fetched and waited for; UnavailableError when nobody serves it.
    */
   read(span: Span, into: Uint8Array, signal: AbortSignal): Promise<Uint8Array>
 }
@@ -41,52 +42,93 @@ export interface Gateway {
   open(model: NamedModel, file: ManifestFile): OpenedFile
 }
 
-export interface GatewayDeps {
-  readonly store: Pick<
-    Store,
-    'chunkTable' | 'findName' | 'manifestBlock' | 'names' | 'present' | 'readRun'
-  >
-}
-
-export function openGateway({ store }: GatewayDeps): Gateway {
+export function openGateway(deps: FetchDeps): Gateway {
+  const { store } = deps
+  const fetches = new Fetches(deps)
   return {
     find: name => store.findName(name),
     names: () => store.names(),
-    async manifest({ name, manifest }) {
-      const block = store.manifestBlock(manifest)
-      if (block === undefined) throw new UnavailableError(`${name} is known by name only`)
-      return decodeManifest(block)
+    async manifest(model, signal) {
+      const block = store.manifestBlock(model.manifest)
+      if (block !== undefined) return decodeManifest(block)
+      return raceSignal(fetches.manifest(model), signal)
     },
-    open: (_, { root }) => openHeld(store, root),
+    open: (model, file) => new ReadFile(store, file, () => fetches.join(model, file)),
   }
 }
 
-/** A file of which what is here is read, and what is not is not waited for. */
-function openHeld(store: GatewayDeps['store'], root: CID): OpenedFile {
-  const table = store.chunkTable(root)
-  return {
-    get isWhole() {
-      return store.present(root)?.isFull === true
-    },
-    async read(span, into, signal) {
-      const chunk = table === undefined ? 0 : chunkAt(table, span.offset)
-      const present = store.present(root)
-      if (table === undefined || present?.has(chunk) !== true) {
-        throw new UnavailableError(`byte ${span.offset} of ${root.toString()} is not here`)
-      }
-      const isHere = (index: number): boolean => present.has(index)
-      const end = runEnd(table, chunk, { end: span.end, isHere })
+/** A copy that turns out to be damaged is withdrawn, and there may be another one. */
+const triesMax = 3
+
+class ReadFile implements OpenedFile {
+  readonly #store: FetchDeps['store']
+  readonly #file: ManifestFile
+  readonly #join: () => FileFetch
+  /** Once something of it had to be fetched. */
+  #fetch: FileFetch | undefined
+  #table: ChunkTable | undefined
+  #isWhole = false
+
+  constructor(store: FetchDeps['store'], file: ManifestFile, join: () => FileFetch) {
+    this.#store = store
+    this.#file = file
+    this.#join = join
+  }
+
+  get isWhole(): boolean {
+    // Asked once when it is: each look is a query, and there is one for every piece.
+    this.#isWhole ||= this.#store.present(this.#file.root)?.isFull === true
+    return this.#isWhole
+  }
+
+  async read(span: Span, into: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+    let failure: unknown
+    for (let tries = 0; tries < triesMax; tries += 1) {
+      await this.#whenHere(span.offset, signal)
       try {
-        const bytes = await store.readRun(root, [chunk, end], into, { signal })
-        const from = table.offset(chunk)
-        return bytes.subarray(span.offset - from, Math.min(bytes.length, span.end - from))
+        return await this.#read(span, into, signal)
       } catch (error) {
         const isWithdrawn = error instanceof NotFoundError || error instanceof IntegrityError
         if (!isWithdrawn) throw error
-        throw new UnavailableError('the file on disk is not what it was', { cause: error })
+        failure = error
+        this.#isWhole = false
       }
-    },
-    [Symbol.dispose]() {},
+    }
+    throw new UnavailableError('the file on disk is not what it was', { cause: failure })
+  }
+
+  [Symbol.dispose](): void {
+    void this.#fetch?.leave()
+    this.#fetch = undefined
+  }
+
+  async #whenHere(offset: number, signal: AbortSignal): Promise<void> {
+    const chunk = this.#chunkAt(offset)
+    if (chunk !== undefined && this.isWhole) return
+    const present = this.#store.present(this.#file.root)
+    if (chunk !== undefined && present?.has(chunk) === true) {
+      this.#fetch?.advance(present)
+      return
+    }
+    this.#fetch ??= this.#join()
+    await this.#fetch.whenHere(() => this.#chunkAt(offset), signal)
+  }
+
+  #chunkAt(offset: number): number | undefined {
+    this.#table ??= this.#store.chunkTable(this.#file.root)
+    return this.#table === undefined ? undefined : chunkAt(this.#table, offset)
+  }
+
+  async #read(span: Span, into: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+    const { root } = this.#file
+    const table = this.#table as ChunkTable
+    const present = this.isWhole ? undefined : this.#store.present(root)
+    const chunk = chunkAt(table, span.offset)
+    const isHere = (index: number): boolean => present?.has(index) ?? this.isWhole
+    const end = runEnd(table, chunk, { end: span.end, isHere })
+    const bytes = await this.#store.readRun(root, [chunk, end], into, { signal })
+    const from = table.offset(chunk)
+    return bytes.subarray(span.offset - from, Math.min(bytes.length, span.end - from))
   }
 }
 

@@ -1,12 +1,12 @@
 /**
- * Reads chunks back: the file's stamp is compared after every read, the bytes are hashed on the first
- * read of each chunk in a run, and what does not match is withdrawn and read from another copy.
+ * Reads chunks back: the file's stamp is compared after every read, the bytes are hashed unless they
+ * were lately, and what does not match is withdrawn and read from another copy.
  *
  * Invariants:
  * 1. Bytes are given out only if, after they were read, the path still had the stamp under which the
  *    file was indexed: an edit before or during the read is seen.
- * 2. Bytes read for the first time in this run are hashed before they are given out, so that rot that
- *    keeps the stamp is not served either.
+ * 2. Bytes that were not hashed lately (see Holdings.wasSeen) are hashed before they are given out, so
+ *    that rot that keeps the stamp is not served either, or not for long.
  * 3. Being out of descriptors or memory withdraws nothing.
  */
 
@@ -104,7 +104,7 @@ export class ChunkReader {
     }
   }
 
-  /** Hashes what was not read before in this run. */
+  /** Hashes what was not hashed lately. */
   #isAsIndexed(
     { copy, content }: { copy: Copy; content: Content },
     [start, end]: Range,
@@ -130,7 +130,7 @@ export class ChunkReader {
       for (const spot of this.#spots(content, chunk)) {
         options.signal?.throwIfAborted()
         // One at a time: a second copy is read only when the first one failed.
-        const outcome = await this.#try(spot, options.into)
+        const outcome = await this.#try(spot, { into: options.into, isLast: pass > 0 })
         if ('bytes' in outcome) return outcome.bytes
         failures.push(outcome.reason)
       }
@@ -157,7 +157,11 @@ export class ChunkReader {
     }
   }
 
-  async #try(spot: Spot, into?: Uint8Array): Promise<Outcome> {
+  /** `isLast`: what is not there now was not merely moved. */
+  async #try(
+    spot: Spot,
+    { into, isLast }: { into: Uint8Array | undefined; isLast: boolean },
+  ): Promise<Outcome> {
     const { copy, ref } = spot
     const wanted = { ...ref, into }
     const { path } = copy
@@ -171,7 +175,7 @@ export class ChunkReader {
       }
       return this.#judge(spot, read)
     } catch (error) {
-      return this.#unreadable(spot, error)
+      return this.#unreadable(spot, error, isLast)
     }
   }
 
@@ -191,7 +195,7 @@ export class ChunkReader {
     return { bytes }
   }
 
-  #unreadable(spot: Spot, error: unknown): Outcome {
+  #unreadable(spot: Spot, error: unknown, isLast: boolean): Outcome {
     const { files, holdings } = this.#deps
     const { copy, content, index } = spot
     const code = systemCode(error)
@@ -199,6 +203,9 @@ export class ChunkReader {
       throw asStorageError(`reading ${copy.path}`, error)
     }
     files.forget(copy.path)
+    // Being published: the next pass finds it at its place.
+    const isMoved = code === 'ENOENT' && copy.kind === 'partial' && !isLast
+    if (isMoved) return { reason: `${copy.path} was moved` }
     // A sector that cannot be read is one bad chunk; a file that cannot be opened is none of ours now.
     if (code === 'EIO' || copy.kind === 'partial') holdings.noteDamage(copy, content, [index])
     else holdings.noteStamp(copy.file, undefined)

@@ -183,6 +183,24 @@ test(
   },
 )
 
+test.for(['0.36.2', '2.0.0'])(
+  'hf download of huggingface_hub %s fetches what only another node has',
+  { timeout: 5 * minute },
+  async (version, context) => {
+    const python = await client(version, context)
+    await using near = await openHubGateway()
+    near.node.name('near/model', hub.node.link('org/model').link)
+    const env = { ...process.env, HF_ENDPOINT: near.url, HF_HOME: near.file('home-of-hf') }
+    const folder = near.file('out')
+    const args = ['download', 'near/model', '--local-dir', folder]
+    await run(join(python.bin, 'hf'), args, { env })
+    const found = (await filesBelow(folder)).filter(path => !path.startsWith('.cache'))
+    expect(found).toEqual(Object.keys(files).toSorted())
+    const weights = await witnessSha256(join(folder, 'model.safetensors'))
+    expect(weights).toBe(sha256(files['model.safetensors']))
+  },
+)
+
 async function partialBytes(blobs: string): Promise<number> {
   const names = await readdir(blobs).catch(() => [])
   const partial = names.find(name => name.endsWith('.incomplete'))

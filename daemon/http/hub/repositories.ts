@@ -1,5 +1,7 @@
 /** The repositories asked for lately: what is worked out from a manifest is kept for the next request. */
 
+import { isAbort, UnavailableError } from '../../../src/core/errors.ts'
+import { second } from '../../../src/core/units.ts'
 import type { Gateway } from '../../../src/node.ts'
 import { commitOf, type GitCommit } from './git-commit.ts'
 import type { RepoTarget } from './target.ts'
@@ -7,6 +9,9 @@ import type { Repository } from './repository.ts'
 
 /** Files of all commits kept: about 300 bytes of memory each. */
 const filesKeptMax = 200_000
+
+/** Clients give up after ten seconds; it goes on being looked for. */
+const manifestMs = 8 * second
 
 export class Repositories {
   readonly #gateway: Gateway
@@ -34,7 +39,15 @@ export class Repositories {
   }
 
   async #read(model: Repository['model'], key: string, signal: AbortSignal): Promise<GitCommit> {
-    const { files } = await this.#gateway.manifest(model, signal)
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(manifestMs)])
+    const files = await this.#gateway.manifest(model, patience).then(
+      manifest => manifest.files,
+      (error: unknown) => {
+        signal.throwIfAborted()
+        if (!isAbort(error)) throw error
+        throw new UnavailableError(`nobody has served ${model.name} yet`)
+      },
+    )
     return commitOf(files, key)
   }
 

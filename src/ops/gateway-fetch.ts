@@ -1,0 +1,242 @@
+/**
+ * Files that are fetched while they are read: one download for all readers of a file. It runs as long
+ * as somebody reads, and to its end when the model is pinned. What was fetched stays and is served.
+ */
+
+import type { Bitfield } from '../core/bitfield.ts'
+import { sameCid } from '../core/cid.ts'
+import { isAbort, messageOf, StorageError, UnavailableError } from '../core/errors.ts'
+import { minute, second } from '../core/units.ts'
+import { decodeManifest, type Manifest, type ManifestFile } from '../manifest/manifest.ts'
+import { download } from '../transfer/download.ts'
+import { fetchManifest } from '../transfer/fetch-manifest.ts'
+import type { NamedModel, Store } from '../store/store.ts'
+import { Steering } from './gateway-steering.ts'
+import type { PullDeps } from './pull.ts'
+import { chooseTarget } from './pull-target.ts'
+import { parseLink } from './ref.ts'
+import type { Work } from './work.ts'
+
+export interface FetchDeps extends PullDeps {
+  readonly work: Work
+}
+
+/** Clients come back after a pause, or read the next range: starting anew each time would cost more. */
+const lingerMs = 30 * second
+/** How long to look for a manifest that nobody known has. */
+const findPatienceMs = 30 * second
+/** How long a download waits when nobody serves what is missing. */
+const stallPatienceMs = 5 * minute
+/** Whoever waits looks again after this, whether it was told of something or not. */
+const lookAgainMs = second / 4
+
+export class Fetches {
+  readonly #deps: FetchDeps
+  readonly #manifests = new Map<string, Promise<Manifest>>()
+  readonly #files = new Map<string, FileFetch>()
+
+  constructor(deps: FetchDeps) {
+    this.#deps = deps
+  }
+
+  /** Fetched once for all who ask, and kept as a model of which nothing is here yet. */
+  manifest(model: NamedModel): Promise<Manifest> {
+    const key = model.manifest.toString()
+    const running = this.#manifests.get(key)
+    if (running !== undefined) return running
+    const started = this.#deps.work
+      .run(signal => addModel(this.#deps, model, signal))
+      .finally(() => this.#manifests.delete(key))
+    // Whoever asked may have left.
+    started.catch(() => undefined)
+    this.#manifests.set(key, started)
+    return started
+  }
+
+  /** The download of a file, started unless it runs. Each call is to be followed by `leave`. */
+  join(model: NamedModel, file: ManifestFile): FileFetch {
+    const key = file.root.toString()
+    const known = this.#files.get(key)
+    const fetch = known ?? new FileFetch(this.#deps, model, file)
+    if (known === undefined) {
+      this.#files.set(key, fetch)
+      void fetch.ended.then(() => this.#files.delete(key))
+    }
+    fetch.readers += 1
+    return fetch
+  }
+}
+
+export class FileFetch {
+  readonly #deps: FetchDeps
+  readonly #model: NamedModel
+  readonly #file: ManifestFile
+  readonly #steering: Steering
+  readonly #stop = new AbortController()
+  readonly ended: Promise<void>
+  readers = 0
+  #failure: Error | undefined
+  #isOver = false
+
+  constructor(deps: FetchDeps, model: NamedModel, file: ManifestFile) {
+    this.#deps = deps
+    this.#model = model
+    this.#file = file
+    this.#steering = new Steering(file.root)
+    this.ended = this.#run()
+  }
+
+  /**
+   * Resolves when the chunk that `find` names is here; rejects when the download ended without it. It
+   * can be named once the file's chunks are known.
+   */
+  async whenHere(find: () => number | undefined, signal: AbortSignal): Promise<void> {
+    const { clock, store } = this.#deps
+    const { root } = this.#file
+    for (;;) {
+      // Listened for before the look, so that nothing is missed between them.
+      const told = Promise.withResolvers<void>()
+      const unlisten = store.onHeldChange(change => {
+        if (sameCid(change.root, root)) told.resolve()
+      })
+      const awake = new AbortController()
+      try {
+        const present = store.present(root)
+        const chunk = find()
+        if (chunk !== undefined && present?.has(chunk) === true) return
+        if (chunk !== undefined) this.#steering.want(chunk, present)
+        if (this.#isOver) throw this.#failure ?? new UnavailableError('the download was stopped')
+        const look = clock.sleep(lookAgainMs, AbortSignal.any([signal, awake.signal]))
+        look.catch(() => undefined)
+        await Promise.race([told.promise, look, this.ended])
+      } finally {
+        awake.abort()
+        unlisten()
+      }
+      signal.throwIfAborted()
+    }
+  }
+
+  /** More of it came: more may be asked for. */
+  advance(present: Bitfield): void {
+    this.#steering.advance(present)
+  }
+
+  async leave(): Promise<void> {
+    this.readers -= 1
+    if (this.readers > 0 || this.#isOver) return
+    const { clock, store } = this.#deps
+    await clock.sleep(lingerMs, this.#stop.signal).catch(() => undefined)
+    const isPinned = store.model(this.#model.manifest)?.pinned === true
+    if (this.readers === 0 && !isPinned) this.#stop.abort()
+  }
+
+  async #run(): Promise<void> {
+    const { log, work } = this.#deps
+    const { path } = this.#file
+    const { name } = this.#model
+    try {
+      await work.run(signal => this.#download(signal), this.#stop.signal)
+      log.debug('a file was fetched for the gateway', { name, path })
+    } catch (error) {
+      this.#failure = asUnavailable(error)
+      if (!isAbort(error)) {
+        log.warn('a file was not fetched for the gateway', { name, path, error: messageOf(error) })
+      }
+    } finally {
+      this.#isOver = true
+      this.#stop.abort()
+    }
+  }
+
+  async #download(signal: AbortSignal): Promise<void> {
+    const { finder, modelsFolder, net } = this.#deps
+    const { manifest } = this.#model
+    const { root, sha256, size, path } = this.#file
+    const { folder, place } = await placeOf(this.#deps, this.#model, this.#file)
+    await download(
+      { ...this.#deps, finder: this.#steering.finderOver(finder) },
+      {
+        keys: [manifest, root],
+        folder,
+        files: [{ path, size, sha256, root, place }],
+        ownFolder: modelsFolder,
+      },
+      {
+        signal,
+        peers: peersOf(this.#model),
+        patienceMs: stallPatienceMs,
+        order: 'sequential',
+        allowance: net.bandwidth.down,
+        onProgress: () => {
+          const present = this.#deps.store.present(root)
+          if (present !== undefined) this.#steering.advance(present)
+        },
+        onNotice: () => undefined,
+      },
+    )
+    net.providedChanged()
+  }
+}
+
+/** What a reader can do about it is to come back, whatever the reason; that is in the log. */
+function asUnavailable(error: unknown): Error {
+  if (error instanceof UnavailableError) return error
+  return error instanceof StorageError
+    ? error
+    : new UnavailableError(`it cannot be fetched now: ${messageOf(error)}`, { cause: error })
+}
+
+function peersOf({ link }: NamedModel): readonly string[] {
+  return link === undefined ? [] : parseLink(link).peers
+}
+
+async function addModel(
+  deps: FetchDeps,
+  model: NamedModel,
+  signal: AbortSignal,
+): Promise<Manifest> {
+  const known = deps.store.manifestBlock(model.manifest)
+  if (known !== undefined) return decodeManifest(known)
+  const { block, manifest } = await fetchManifest(deps, model.manifest, {
+    signal,
+    peers: peersOf(model),
+    patienceMs: findPatienceMs,
+    onNotice: () => undefined,
+  })
+  const { name } = model
+  const target = await chooseTarget(deps, { manifest: model.manifest, name, to: undefined })
+  deps.store.addModel({
+    manifest: model.manifest,
+    block,
+    name,
+    origin: 'pulled',
+    folder: target.folder,
+    // Kept while there is room: gc deletes it.
+    pinned: false,
+    seeding: true,
+    files: manifest.files.map(file => ({ ...file, place: target.placeOf(file.path) })),
+  })
+  deps.net.providedChanged()
+  return manifest
+}
+
+/** Where the file of a held model goes; one that was left out of a pull is wanted from now on. */
+async function placeOf(
+  deps: { readonly store: Store; readonly modelsFolder: string },
+  { manifest, name }: NamedModel,
+  file: ManifestFile,
+): Promise<{ folder: string; place: string }> {
+  const { store } = deps
+  const target = await chooseTarget(deps, { manifest, name, to: undefined })
+  const { folder } = target
+  const place = target.placeOf(file.path)
+  const model = store.model(manifest)
+  const block = store.manifestBlock(manifest)
+  if (model === undefined || block === undefined)
+    throw new UnavailableError('the model was removed')
+  if (!store.filesOf(manifest).some(({ path }) => path === file.path)) {
+    store.addModel({ ...model, block, files: [{ ...file, place }] })
+  }
+  return { folder, place }
+}

@@ -1,0 +1,76 @@
+/** Files that this node does not hold, read through the gateway while they come from another node. */
+
+import { createHash } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { MiB, second } from '../../src/core/units.ts'
+import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
+import { seededBytes } from '../support/model-files.ts'
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
+const weights = seededBytes('weights that are far away', 96 * MiB + 11)
+const files = { 'config.json': '{"a":1}', 'empty.txt': '', 'model.safetensors': weights }
+
+/** Two nodes; the second knows the model of the first by a name and a link, and holds nothing of it. */
+async function openTwo(): Promise<{ far: HubGateway; near: HubGateway } & AsyncDisposable> {
+  await using opening = new AsyncDisposableStack()
+  const far = opening.use(await openHubGateway())
+  const manifest = await far.seed('far/model', files)
+  const near = opening.use(await openHubGateway())
+  expect(near.node.name('org/model', far.node.link(manifest).link).held).toBe(false)
+  const parts = opening.move()
+  return { far, near, [Symbol.asyncDispose]: () => parts.disposeAsync() }
+}
+
+test('a model known by a link is listed and read, and has the commit of its holder', async () => {
+  await using two = await openTwo()
+  const { far, near } = two
+  const there = (await far.ask('/api/models/far/model')).json() as { sha: string }
+  const here = (await near.ask('/api/models/org/model')).json() as { sha: string }
+  expect(here.sha).toBe(there.sha)
+  const head = await near.ask('/org/model/resolve/main/model.safetensors', { method: 'HEAD' })
+  expect(head.headers['content-length']).toBe(String(weights.length))
+  const { body, status } = await near.ask('/org/model/resolve/main/model.safetensors')
+  expect([status, sha256(body)]).toEqual([200, sha256(weights)])
+  expect((await near.ask('/org/model/resolve/main/config.json')).body.toString()).toBe('{"a":1}')
+  // What was read is kept, without a promise to keep it.
+  const [model] = await near.node.models(new AbortController().signal)
+  expect(model).toMatchObject({ name: 'org/model', pinned: false })
+  expect(model?.bytesHeld).toBeGreaterThanOrEqual(weights.length)
+})
+
+test('a range in the middle comes before what lies before it', async () => {
+  await using two = await openTwo()
+  const { near } = two
+  await near.ask('/api/models/org/model')
+  const start = 90 * MiB
+  const range = `bytes=${start}-${start + 99}`
+  const answer = await near.ask('/org/model/resolve/main/model.safetensors', { headers: { range } })
+  expect(answer.status).toBe(206)
+  expect(sha256(answer.body)).toBe(sha256(weights.subarray(start, start + 100)))
+  const { files: held } = await near.node.show('org/model', new AbortController().signal)
+  const file = held.find(({ path }) => path === 'model.safetensors')
+  // It was asked for first: a part of the file is here, and the range is in it.
+  expect(file?.chunksHeld).toBeLessThan(file?.chunks ?? 0)
+})
+
+test('many readers of one file share its download', async () => {
+  await using two = await openTwo()
+  const { far, near } = two
+  const answers = await Promise.all(
+    Array.from({ length: 8 }, () => near.ask('/org/model/resolve/main/model.safetensors')),
+  )
+  for (const { body } of answers) expect(sha256(body)).toBe(sha256(weights))
+  const [peer] = far.node.peers()
+  expect(peer?.bytesSent).toBeLessThan(weights.length * 1.2)
+})
+
+test('a known model that nobody serves is busy, soon', { timeout: 40_000 }, async () => {
+  await using two = await openTwo()
+  const { far, near } = two
+  await far[Symbol.asyncDispose]()
+  const startedMs = performance.now()
+  const headers = { 'user-agent': 'unknown/None; hf_hub/1.33.0' }
+  const { headers: given, status } = await near.ask('/api/models/org/model', { headers })
+  expect([status, given['retry-after']]).toEqual([429, '10'])
+  expect(performance.now() - startedMs).toBeLessThan(9.5 * second)
+})

@@ -1,0 +1,130 @@
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { silentLog } from '../../../src/core/log.ts'
+import { second } from '../../../src/core/units.ts'
+import { makeManifest, sealManifest } from '../../../src/manifest/manifest.ts'
+import { openBandwidth } from '../../../src/net/bandwidth.ts'
+import { type FileFetch, Fetches } from '../../../src/ops/gateway-fetch.ts'
+import { openWork } from '../../../src/ops/work.ts'
+import type { NamedModel } from '../../../src/store/store.ts'
+import { FakeClock, settle } from '../../support/fake-clock.ts'
+import { FakeFinder, FakeSource } from '../../support/fake-source.ts'
+import { openScratchFolder } from '../../support/scratch-folder.ts'
+import { openTestStore, testFile } from '../../support/store-fixture.ts'
+
+const content = testFile('fetched', [700, 300, 900])
+const file = {
+  path: 'model.bin',
+  size: content.table.size,
+  sha256: content.sha256,
+  root: content.root,
+}
+const sealed = sealManifest(makeManifest([file]).files)
+const model: NamedModel = {
+  name: 'org/model',
+  manifest: sealed.cid,
+  addedAtMs: undefined,
+  link: undefined,
+}
+
+interface Bench extends AsyncDisposable {
+  readonly clock: FakeClock
+  readonly fetches: Fetches
+  readonly store: Awaited<ReturnType<typeof openTestStore>>
+  isOver(fetch: FileFetch): Promise<boolean>
+}
+
+async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
+  await using opening = new AsyncDisposableStack()
+  const scratch = opening.use(await openScratchFolder())
+  const store = opening.use(await openTestStore(scratch.path))
+  const work = opening.use(openWork())
+  const clock = new FakeClock()
+  const fetches = new Fetches({
+    store,
+    finder: new FakeFinder(sources),
+    net: { bandwidth: openBandwidth(clock), providedChanged: () => undefined },
+    clock,
+    log: silentLog,
+    work,
+    modelsFolder: join(scratch.path, 'models'),
+    webSeeds: { allowPrivate: false, agent: 'test' },
+    random: () => 0,
+  })
+  const parts = opening.move()
+  return {
+    clock,
+    fetches,
+    store,
+    async isOver(fetch) {
+      await settle()
+      return Promise.race([fetch.ended.then(() => true), settle().then(() => false)])
+    },
+    [Symbol.asyncDispose]: () => parts.disposeAsync(),
+  }
+}
+
+function holder(faults: FakeSource['faults'] = {}): FakeSource {
+  const source = new FakeSource('far', [content], faults)
+  source.manifests.set(model.manifest.toString(), sealed.block)
+  return source
+}
+
+const signal = new AbortController().signal
+
+test('keeps a model of which nothing is here yet, without a promise to keep it', async () => {
+  await using bench = await openBench([holder()])
+  const manifest = await bench.fetches.manifest(model)
+  expect(manifest.files.map(({ path }) => path)).toEqual(['model.bin'])
+  expect(bench.store.model(model.manifest)).toMatchObject({
+    name: 'org/model',
+    pinned: false,
+    seeding: true,
+    bytesHeld: 0,
+  })
+})
+
+test('gives every chunk to whoever waits for it', async () => {
+  await using bench = await openBench([holder()])
+  await bench.fetches.manifest(model)
+  const fetch = bench.fetches.join(model, file)
+  await Promise.all([2, 0, 1].map(chunk => fetch.whenHere(() => chunk, signal)))
+  expect(bench.store.present(content.root)?.isFull).toBe(true)
+})
+
+test('goes on for a while after its last reader, and not for longer', async () => {
+  await using bench = await openBench([holder({ freezes: 'chunks' })])
+  await bench.fetches.manifest(model)
+  const fetch = bench.fetches.join(model, file)
+  expect(bench.fetches.join(model, file)).toBe(fetch)
+  void fetch.leave()
+  await bench.clock.advance(40 * second)
+  expect(await bench.isOver(fetch)).toBe(false)
+  void fetch.leave()
+  await bench.clock.advance(29 * second)
+  expect(await bench.isOver(fetch)).toBe(false)
+  await bench.clock.advance(2 * second)
+  await fetch.ended
+  await expect(fetch.whenHere(() => 0, signal)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
+})
+
+test('goes on without readers when the model is pinned', async () => {
+  await using bench = await openBench([holder({ freezes: 'chunks' })])
+  await bench.fetches.manifest(model)
+  bench.store.setPinned(model.manifest, true)
+  const fetch = bench.fetches.join(model, file)
+  void fetch.leave()
+  await bench.clock.advance(60 * second)
+  expect(await bench.isOver(fetch)).toBe(false)
+})
+
+test('tells its readers when nobody serves it', async () => {
+  await using bench = await openBench([holder({ refuses: true })])
+  await bench.fetches.manifest(model)
+  const waited = bench.fetches
+    .join(model, file)
+    .whenHere(() => 0, signal)
+    .catch((error: unknown) => error)
+  for (let minutes = 0; minutes < 7; minutes += 1) await bench.clock.advance(60 * second)
+  expect(await waited).toMatchObject({ code: 'UNAVAILABLE' })
+})
