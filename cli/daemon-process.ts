@@ -1,11 +1,12 @@
 /** Running the daemon: in this process's place, or in the background for a verb that needs one. */
 
 import { execFile, spawn, type ChildProcess } from 'node:child_process'
-import { mkdir, open, rename, rm } from 'node:fs/promises'
+import { open, rename, rm } from 'node:fs/promises'
 import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { type HomePaths, readPid } from '../src/api/home.ts'
+import { makePrivateFolder } from '../src/api/private-folder.ts'
 import type { Clock } from '../src/core/clock.ts'
 import {
   type CommonweightError,
@@ -29,6 +30,8 @@ const nodeMajorKnown = '24.'
 const readyTimeoutMs = 60 * second
 const pollFirstMs = 20
 const pollLastMs = 250
+/** Between taking the lock and writing its pid a daemon is held by nobody: some milliseconds. */
+const pollsWithoutHolderMax = 4
 const logTailLines = 12
 const logTailBytes = 16 * 1024
 /** A log that grew beyond this is set aside when the next daemon starts; one old log is kept. */
@@ -77,7 +80,7 @@ export async function startDaemon<Client>(
   paths: HomePaths,
   deps: StartDeps<Client>,
 ): Promise<Client> {
-  await mkdir(paths.home, { recursive: true, mode: 0o700 })
+  await makePrivateFolder(paths.home)
   const logStart = await rotateLog(paths.log)
   const child = await spawnDetached(paths)
   let exit: number | undefined
@@ -85,6 +88,7 @@ export async function startDaemon<Client>(
     code => (exit = code),
     () => (exit = 1),
   )
+  let pollsWithoutHolder = 0
   const deadline = deps.clock.monotonic() + readyTimeoutMs
   for (let waitMs = pollFirstMs; ; waitMs = Math.min(pollLastMs, waitMs * 1.5)) {
     const client = await deps.running()
@@ -92,14 +96,30 @@ export async function startDaemon<Client>(
       await endLoser(child, paths)
       return client
     }
-    const isOver = exit !== undefined && exit !== errorTable.CONFLICT.exit
-    if (isOver) throw startError(exit ?? 1, await tailOf(paths.log, logStart), paths)
+    // Lost to another command's daemon is as good as won; a port that is taken has the same exit code.
+    if (exit === errorTable.CONFLICT.exit && (await isHeld(paths))) pollsWithoutHolder = 0
+    else if (exit !== undefined) pollsWithoutHolder += 1
+    if (pollsWithoutHolder > pollsWithoutHolderMax) {
+      throw startError(exit ?? 1, await tailOf(paths.log, logStart), paths)
+    }
     if (deps.clock.monotonic() > deadline) {
       throw new UnavailableError(`the daemon is not ready after ${readyTimeoutMs / second} s`, {
         hint: `it may still be starting; its log is ${paths.log}`,
       })
     }
     await deps.clock.sleep(waitMs, deps.signal)
+  }
+}
+
+/** Whether a process that lives says that it has the home. */
+async function isHeld(paths: HomePaths): Promise<boolean> {
+  const pid = await readPid(paths)
+  if (pid === undefined) return false
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM'
   }
 }
 

@@ -7,12 +7,12 @@
  * tells people who holds the lock.
  */
 
-import { chmod, lstat, mkdir, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, lstat, rename, rm, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { DatabaseSync } from 'node:sqlite'
 import { readPid, socketFolder } from '../src/api/home.ts'
 import type { HomePaths } from '../src/api/home.ts'
-import { checkPrivate } from '../src/api/private-folder.ts'
+import { checkPrivate, makePrivateFolder } from '../src/api/private-folder.ts'
 import { ConflictError, StorageError, systemCode } from '../src/core/errors.ts'
 
 /** Two that start at once can both see the other half-way to the lock: each tries again for so long. */
@@ -114,7 +114,7 @@ function notOurs(path: string): StorageError {
 async function makePrivate(path: string, options: { follow: boolean }): Promise<void> {
   try {
     // An existing folder keeps its mode: what is wrong with it is the owner's to decide.
-    await mkdir(path, { recursive: true, mode: 0o700 })
+    await makePrivateFolder(path)
     await checkPrivate(path, options)
   } catch (error) {
     if (error instanceof StorageError) throw error

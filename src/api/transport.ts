@@ -52,9 +52,9 @@ export function isNoDaemon(error: unknown): boolean {
   return error instanceof UnavailableError && isAbsent(systemCode(error.cause))
 }
 
-/** No socket, or one whose daemon died. */
+/** No socket, one whose daemon died, or a file where the home should be. */
 function isAbsent(code: string | undefined): boolean {
-  return code === 'ENOENT' || code === 'ECONNREFUSED'
+  return code === 'ENOENT' || code === 'ECONNREFUSED' || code === 'ENOTDIR'
 }
 
 /** The response to a call, its head checked; the errors of the daemon are thrown. */

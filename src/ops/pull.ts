@@ -30,6 +30,7 @@ import {
 } from '../transfer/download.ts'
 import { fetchFileTable } from '../transfer/fetch-table.ts'
 import { fetchManifest } from '../transfer/fetch-manifest.ts'
+import { refuseHome } from './home-guard.ts'
 import { openMeter } from './meter.ts'
 import type { OperationOptions } from './operation.ts'
 import { chooseTarget, type Target } from './pull-target.ts'
@@ -43,6 +44,7 @@ export interface PullDeps extends DownloadDeps {
   readonly log: Logger
   /** Where pulls without a folder of their own go. */
   readonly modelsFolder: string
+  readonly home: string
   readonly webSeeds: WebSeedOptions
 }
 
@@ -60,6 +62,7 @@ export async function pull(
   options: OperationOptions,
 ): Promise<PulledEvent> {
   const startedMs = deps.clock.monotonic()
+  if (request.to !== undefined) await refuseHome(deps, request.to)
   // Before anybody is looked for.
   checkWebSeeds(request.webSeeds, deps.webSeeds)
   const ref = resolveName(deps.store, parseRef(request.ref))

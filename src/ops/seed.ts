@@ -1,17 +1,16 @@
 /** Seed: files where they lie become a model that is pinned, announced and served. Nothing is copied. */
 
-import { realpath } from 'node:fs/promises'
 import { dirname, sep } from 'node:path'
 import type { SeededEvent, SeedRequest } from '../api/contract.ts'
 import type { Clock } from '../core/clock.ts'
 import { sameCid } from '../core/cid.ts'
-import { InvalidInputError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
 import { findFiles } from '../ingest/folder.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
 import { importFiles } from '../ingest/import-files.ts'
 import type { Net } from '../net/net.ts'
 import type { NewModel, Store } from '../store/store.ts'
+import { refuseHome } from './home-guard.ts'
 import { linkTo } from './link.ts'
 import { openMeter } from './meter.ts'
 import type { OperationOptions } from './operation.ts'
@@ -84,21 +83,6 @@ function noticeMovedName(
   if (before === undefined || sameCid(before.manifest, manifest)) return
   const message = `${name} now names this model; it named ${before.manifest.toString()}, which is kept`
   onEvent({ type: 'notice', level: 'warn', message })
-}
-
-/** The home holds the node's key and databases: they must never be served to anyone. */
-async function refuseHome({ home, modelsFolder }: SeedDeps, path: string): Promise<void> {
-  // What is not there is findFiles' to refuse.
-  const real = await realpath(path).catch(() => path)
-  const isPulled = isInside(real, modelsFolder)
-  if (isPulled || !(isInside(real, home) || isInside(home, real))) return
-  throw new InvalidInputError(`${path} is, or contains, the home of this node (${home})`, {
-    hint: 'keep models outside of the home; those that were pulled are in its models folder',
-  })
-}
-
-function isInside(path: string, folder: string): boolean {
-  return path === folder || path.startsWith(withSeparator(folder))
 }
 
 /** The folder (or single file) given, or the deepest folder that holds all that was given. */
