@@ -83,6 +83,8 @@ export interface ServedBudgets {
   /** For chunks that go out by transports that say when they are out. */
   readonly buffers: BufferPool
   watchesLeft: number
+  /** Has the store hash again what it serves; not more often than it can be afforded. */
+  readonly recheck: () => void
 }
 
 interface Ask {
@@ -160,6 +162,10 @@ export class ServedPeer implements Serving {
       default:
         throw new ProtocolError(`frame type 0x${type.toString(16)} asks nothing`)
     }
+  }
+
+  banned(): void {
+    this.#budgets.recheck()
   }
 
   closed(): void {

@@ -64,6 +64,8 @@ export interface Serving {
   frame(header: FrameHeader, payload: Uint8Array): void
   /** Whether the peer watches this file or asked for this manifest: it has it or wants it. */
   wants(key: string): boolean
+  /** The peer bans us: it may have got wrong bytes. */
+  banned(): void
 }
 
 export interface ServingPort {
@@ -272,6 +274,8 @@ export class SwarmChannel implements FrameReceiver {
   #onGoodbye(payload: Uint8Array): void {
     const { code, text } = decodeReason(payload)
     this.#log.debug('peer said goodbye', { peer: this.peer, code, reason: text })
+    // Before a hello it speaks of an old ban, which we have heard of.
+    if (code === goodbyeCodes.banned && this.#hello !== undefined) this.serving.banned()
     void this.transport.close(new UnavailableError(`the peer said goodbye: ${text || code}`))
   }
 

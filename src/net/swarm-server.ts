@@ -30,6 +30,8 @@ const changesMax = 10_000
 /** A peer that takes less than a piece (256 KiB) in this time holds memory that others could use. */
 export const stallMs = minute
 const sweepMs = 15 * second
+/** A peer that bans us in vain costs at most one more hash of each chunk in this time. */
+export const recheckIntervalMs = minute
 
 export interface SwarmServer extends Disposable {
   readonly budgets: ServedBudgets
@@ -44,6 +46,7 @@ export function openSwarmServer(deps: ServerDeps & { readonly bandwidth: Bandwid
     documents: openByteBudget(documentBytesTotalMax),
     buffers: new BufferPool(buffersKeptMax),
     watchesLeft: watchesTotalMax,
+    recheck: recheckSometimes(deps),
   }
   const { clock, bandwidth } = deps
   const { up } = bandwidth
@@ -74,6 +77,18 @@ export function openSwarmServer(deps: ServerDeps & { readonly bandwidth: Bandwid
       stopChanges()
       stop.abort()
     },
+  }
+}
+
+/** Forgets what was hashed, at most once in an interval over all peers. */
+function recheckSometimes({ reader, clock, log }: ServerDeps): () => void {
+  let lastMs = -Infinity
+  return () => {
+    const nowMs = clock.monotonic()
+    if (nowMs - lastMs < recheckIntervalMs) return
+    lastMs = nowMs
+    log.info('a peer bans us: what we serve is hashed again')
+    reader.recheck()
   }
 }
 

@@ -96,7 +96,7 @@ export async function openStore(deps: StoreDeps, options: StorePaths & Reserve):
   const index = new ChunkIndex(indexDb)
   const state = new StateDb(stateDb, options.index)
   state.noteIndex(index.id)
-  const holdings = new Holdings({ index, state, log, boot })
+  const holdings = new Holdings({ clock, index, state, log, boot })
   const files = stack.use(new OpenFiles())
   const models = new Models({ clock, index, state, holdings })
   const partials = new Partials({
@@ -166,6 +166,10 @@ class DiskStore implements Store {
 
   readChunk(root: CID, index: number, options?: ReadOptions): Promise<Uint8Array> {
     return this.#parts.reader.read(root, index, options)
+  }
+
+  recheck(): void {
+    this.#parts.holdings.forgetAllSeen()
   }
 
   onHeldChange(listener: (change: HeldChange) => void): () => void {

@@ -7,15 +7,18 @@
  *    without the chunks found damaged, or a partial, with the bits that its boot lets us believe.
  * 2. Listeners hear of every change of what is served, after it is in the index, once.
  * 3. A chunk is marked as seen only after its bytes were hashed in this run, and the mark is gone when
- *    the file's stamp is found changed.
+ *    the file's stamp is found changed, on demand, and after `seenForMs`: a disk that rots under a
+ *    process that runs for months is noticed.
  */
 
 import { Bitfield } from '../core/bitfield.ts'
 import { viewOf } from '../core/bytes.ts'
 import { type CID, codecs, digestOf } from '../core/cid.ts'
+import type { Clock } from '../core/clock.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
 import type { Logger } from '../core/log.ts'
 import type { Range } from '../core/ranges.ts'
+import { hour } from '../core/units.ts'
 import type { ChunkIndex, Content, IndexedFile } from './chunk-index.ts'
 import type { StateDb } from './state-db.ts'
 import type { HeldChange } from './store.ts'
@@ -37,7 +40,11 @@ export type Copy =
       readonly held: Bitfield
     }
 
+/** Short for a disk to rot in, long for a chunk to be asked for again and again at the price of one hash. */
+export const seenForMs = 6 * hour
+
 export interface HoldingsDeps {
+  readonly clock: Clock
   readonly index: ChunkIndex
   readonly state: StateDb
   readonly log: Logger
@@ -64,9 +71,12 @@ export class Holdings {
   readonly #listeners = new Set<(change: HeldChange) => void>()
   /** By path, one bit a chunk, for files that were read: 100 TB read whole take 12 MB. */
   readonly #seen = new Map<string, Bitfield>()
+  /** All marks in `#seen` are younger. */
+  #seenSinceMs: number
 
   constructor(deps: HoldingsDeps) {
     this.#deps = deps
+    this.#seenSinceMs = deps.clock.monotonic()
   }
 
   onChange(listener: (change: HeldChange) => void): () => void {
@@ -130,8 +140,9 @@ export class Holdings {
     return this.isServed(content.root) ? this.heldOf(content) : undefined
   }
 
-  /** Whether a chunk of the file at `path` was hashed in this run. */
+  /** Whether a chunk of the file at `path` was hashed lately. */
   wasSeen(path: string, chunk: number): boolean {
+    if (this.#deps.clock.monotonic() - this.#seenSinceMs >= seenForMs) this.forgetAllSeen()
     return this.#seen.get(path)?.has(chunk) === true
   }
 
@@ -146,6 +157,11 @@ export class Holdings {
 
   forgetSeen(path: string): void {
     this.#seen.delete(path)
+  }
+
+  forgetAllSeen(): void {
+    this.#seen.clear()
+    this.#seenSinceMs = this.#deps.clock.monotonic()
   }
 
   /**

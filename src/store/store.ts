@@ -65,11 +65,13 @@ export interface BlockReader {
   held(root: CID): Bitfield | undefined
   /**
    * The bytes of one chunk, from whichever place still has them. The file's stamp is checked on
-   * every read and its hash on the first read of each chunk per start. Each
-   * caller gets a buffer of its own, or the one it brought. NotFoundError when not held or not served;
+   * every read, and the chunk's hash on its first read since the start, since recheck() and every few
+   * hours. Each caller gets a buffer of its own, or the one it brought. NotFoundError when not held or not served;
    * IntegrityError when the bytes changed, after withdrawing them.
    */
   readChunk(root: CID, index: number, options?: ReadOptions): Promise<Uint8Array>
+  /** Somebody got wrong bytes from us: each chunk is hashed again on its next read. */
+  recheck(): void
   /** Calls back on every change of what is held and served, by root, until the returned function is called. */
   onHeldChange(listener: (change: HeldChange) => void): () => void
 }

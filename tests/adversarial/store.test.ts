@@ -20,9 +20,12 @@ import { DatabaseSync } from 'node:sqlite'
 import { expect, test } from 'vitest'
 import { equalBytes } from '../../src/core/bytes.ts'
 import { ConflictError, IntegrityError, StorageError } from '../../src/core/errors.ts'
+import { silentLog } from '../../src/core/log.ts'
+import { seenForMs } from '../../src/store/holdings.ts'
 import { openFilesMax } from '../../src/store/open-files.ts'
 import type { Store } from '../../src/store/store.ts'
 import { flipByteKeepingStamp } from '../support/bit-rot.ts'
+import { FakeClock } from '../support/fake-clock.ts'
 import { openScratchFolder, type ScratchFolder } from '../support/scratch-folder.ts'
 import {
   asNewFile,
@@ -184,6 +187,34 @@ test('never serves any of 40 flipped bits', async () => {
   }
   expect(refused).toEqual([...flipped].toSorted((a, b) => a - b))
   expect(store.held(weights.root)?.count).toBe(weights.table.count - flipped.size)
+})
+
+/** Chunk 1 rots after it was read once; `later` is what happens before it is read again. */
+async function readRotten(later: (store: Store, clock: FakeClock) => Promise<void> | void) {
+  const clock = new FakeClock()
+  await using scratch = await openScratchFolder()
+  await using store = await openTestStore(scratch.path, silentLog, clock)
+  await seedModel(store, scratch.file('user'), { 'weights.bin': weights })
+  await store.readChunk(weights.root, 1)
+  await flipByteKeepingStamp(scratch.file('user/weights.bin'), weights.table.offset(1))
+  await later(store, clock)
+  const read = await store.readChunk(weights.root, 1).catch((error: unknown) => error)
+  return { read, isHeld: store.held(weights.root)?.has(1) }
+}
+
+test('a chunk that was hashed lately is not hashed again', async () => {
+  const { read, isHeld } = await readRotten((_, clock) => clock.advance(seenForMs - 1))
+  expect(read).toBeInstanceOf(Uint8Array)
+  expect(isHeld).toBe(true)
+})
+
+test.for([
+  ['a recheck', (store: Store) => store.recheck()],
+  ['six hours', (_: Store, clock: FakeClock) => clock.advance(seenForMs)],
+] as const)('finds rot that came after the first read, after %s', async ([, later]) => {
+  const { read, isHeld } = await readRotten(later)
+  expect(read).toBeInstanceOf(IntegrityError)
+  expect(isHeld).toBe(false)
 })
 
 type Edit = (place: string) => Promise<void>

@@ -248,6 +248,18 @@ test('a banned peer is cut off, and neither dialled nor let in again', async () 
   expect(leecher.swarm.sources()).toEqual([])
 })
 
+test('who is banned checks what it served, once for bans of the same minute', async () => {
+  const reader = new MemoryReader()
+  await using pair = await openPair(reader)
+  await using another = await openSwarmNode()
+  const source = await another.swarm.connect(pair.seeder.hint(), options)
+  expect(reader.rechecks).toBe(0)
+  pair.source.ban(new ProtocolError('wrong bytes'))
+  source.ban(new ProtocolError('wrong bytes'))
+  await until(() => pair.seeder.swarm.peers().length === 0)
+  expect(reader.rechecks).toBe(1)
+})
+
 test('who stops says goodbye, and the other side knows why', async () => {
   await using leecher = await openSwarmNode()
   const seeder = await openSwarmNode()

@@ -27,6 +27,7 @@ function lyingReader(store: Store, every: number): BlockReader {
     manifestBlock: manifest => store.manifestBlock(manifest),
     chunkTable: root => store.chunkTable(root),
     held: root => store.held(root),
+    recheck: () => store.recheck(),
     onHeldChange: listener => store.onHeldChange(listener),
     async readChunk(root, index, options) {
       const bytes = await store.readChunk(root, index, options)

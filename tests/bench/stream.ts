@@ -64,6 +64,7 @@ async function seed(path: string): Promise<void> {
     manifestBlock: () => undefined,
     chunkTable: () => table,
     held: () => held,
+    recheck: () => undefined,
     onHeldChange: () => () => undefined,
     async readChunk(_, index) {
       if (!held.has(index)) throw new NotFoundError('no such chunk')

@@ -56,6 +56,7 @@ export class MemoryReader implements BlockReader {
   /** What is given out for a table. */
   alterTable: (table: ChunkTable) => ChunkTable = table => table
   reads = 0
+  rechecks = 0
 
   addManifest({ cid, bytes }: SampleManifest): this {
     this.#manifests.set(cid.toString(), bytes)
@@ -108,6 +109,10 @@ export class MemoryReader implements BlockReader {
     this.reads += 1
     const { offset, length } = file.table.ref(index)
     return this.alter(file.bytes.slice(offset, offset + length))
+  }
+
+  recheck(): void {
+    this.rechecks += 1
   }
 
   onHeldChange(listener: (change: HeldChange) => void): () => void {

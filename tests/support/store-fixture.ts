@@ -4,7 +4,7 @@ import { createHash } from 'node:crypto'
 import { mkdir, readFile, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type CID, codecs, makeCid } from '../../src/core/cid.ts'
-import { systemClock } from '../../src/core/clock.ts'
+import { type Clock, systemClock } from '../../src/core/clock.ts'
 import { sha256 } from '../../src/core/digest.ts'
 import { stampOf } from '../../src/core/file-stamp.ts'
 import { type Logger, silentLog } from '../../src/core/log.ts'
@@ -117,9 +117,13 @@ export async function writeChunks(
 }
 
 /** The databases in `folder`, models in its `models` folder. */
-export function openTestStore(folder: string, log: Logger = silentLog): Promise<Store> {
+export function openTestStore(
+  folder: string,
+  log: Logger = silentLog,
+  clock: Clock = systemClock,
+): Promise<Store> {
   return openStore(
-    { clock: systemClock, log, wholeSha256: async place => sha256(await readFile(place)) },
+    { clock, log, wholeSha256: async place => sha256(await readFile(place)) },
     {
       index: join(folder, 'index.db'),
       state: join(folder, 'state.db'),

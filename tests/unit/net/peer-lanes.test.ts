@@ -38,6 +38,7 @@ function channelOver(transport: FakeTransport): SwarmChannel {
     bytesPending: 0,
     frame: () => undefined,
     wants: () => false,
+    banned: () => undefined,
   })
   const hello = { revision, requestsInFlightMax: 8, watchesMax: 8, agent: '', features: [] }
   return new SwarmChannel(transport, { clock, log: silentLog, serve }, { peer: 'them', hello })

@@ -49,15 +49,22 @@ let channel: SwarmChannel
 let port: ServingPort
 let served: FrameHeader[]
 let greetings: number
+let bans: number
 
 beforeEach(() => {
   clock = new FakeClock()
   transport = new FakeTransport()
   served = []
   greetings = 0
+  bans = 0
   const serve = (given: ServingPort): Serving => {
     port = given
-    return { bytesPending: 0, frame: header => served.push(header), wants: () => false }
+    return {
+      bytesPending: 0,
+      frame: header => served.push(header),
+      wants: () => false,
+      banned: () => void (bans += 1),
+    }
   }
   const onHello = (): void => {
     greetings += 1
@@ -137,6 +144,21 @@ test('a goodbye is heard instead of a hello, and is no crime', async () => {
   await expect(channel.ready).rejects.toThrow('too many peers')
 })
 
+test.for([
+  ['banned', true, 1],
+  ['stopping', true, 0],
+  // Turned away at the door for a ban that was told when it came.
+  ['banned', false, 0],
+] as const)(
+  'goodbye %s, greeted before: %s, is heard as a ban %i times',
+  ([code, isGreeted, times]) => {
+    if (isGreeted) transport.receive(helloFrame)
+    const payload = encodeReason({ code: goodbyeCodes[code], text: '' })
+    transport.receive(encodeFrame(frameTypes.goodbye, 0, payload))
+    expect(bans).toBe(times)
+  },
+)
+
 test('skips frames of later revisions, for a price', () => {
   transport.receive(helloFrame)
   transport.receive(encodeHeader({ type: 0x90, flags: 9, id: 5, length: 3 }), Buffer.from('abc'))
@@ -162,7 +184,12 @@ test('a limit of ours is told as one, and a bug without its text', () => {
   channel.failed(new LimitError('all peers together watch too many files'))
   expect(goodbye()?.code).toBe(goodbyeCodes.limit)
   const other = new FakeTransport()
-  const serve = (): Serving => ({ bytesPending: 0, frame: () => undefined, wants: () => false })
+  const serve = (): Serving => ({
+    bytesPending: 0,
+    frame: () => undefined,
+    wants: () => false,
+    banned: () => undefined,
+  })
   const second = new SwarmChannel(other, { clock, log: silentLog, serve }, { peer: 'b', hello })
   second.failed(new TypeError('/home/somebody is undefined'))
   const [frame] = other.ofType(frameTypes.goodbye)

@@ -14,6 +14,7 @@ import {
   documentBytesTotalMax,
   haveIntervalMs,
   openSwarmServer,
+  recheckIntervalMs,
   stallMs,
   type SwarmServer,
   watchesTotalMax,
@@ -340,4 +341,16 @@ test('the limits of the spec are those of the code', () => {
     `cut at ${pieceBytes / KiB} KiB`,
   ]
   for (const row of rows) expect(spec).toContain(row)
+})
+
+test('has the store hash again once a minute, however many peers ban us', async () => {
+  const clients = [new Client(), new Client(Infinity, 'another')]
+  for (const { serving } of clients) serving.banned()
+  expect(reader.rechecks).toBe(1)
+  await clock.advance(recheckIntervalMs - 1)
+  for (const { serving } of clients) serving.banned()
+  expect(reader.rechecks).toBe(1)
+  await clock.advance(1)
+  for (const { serving } of clients) serving.banned()
+  expect(reader.rechecks).toBe(2)
 })
