@@ -392,6 +392,30 @@ describe('what is hostile', () => {
     for (const socket of sockets) socket.destroy()
   })
 
+  test('readers who leave in the middle end nothing but their own', async () => {
+    await hub.seed('org/left', { 'large.bin': seededBytes('left', 24 * MiB) })
+    const before = hub.logged.length
+    await Promise.all(
+      Array.from({ length: 100 }, async (_, reader) => {
+        const socket = connect(hub.port, '127.0.0.1')
+        socket.on('error', () => undefined)
+        await once(socket, 'connect')
+        socket.write('GET /org/left/resolve/main/large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n')
+        let left = (reader * 123_457) % (8 * MiB)
+        for await (const bytes of socket) {
+          left -= (bytes as Buffer).length
+          if (left < 0) break
+        }
+        // Half of them without a goodbye.
+        if (reader % 2 === 0) socket.resetAndDestroy()
+        else socket.destroy()
+      }),
+    )
+    const { body } = await hub.ask('/org/left/resolve/main/large.bin')
+    expect(body).toHaveLength(24 * MiB)
+    expect(hub.logged.slice(before).filter(line => /^(?:warn|error)/u.test(line))).toEqual([])
+  })
+
   test('names that nobody knows leave nothing behind', { timeout: 120_000 }, async () => {
     const rounds = 10
     const each = 10_000

@@ -44,6 +44,8 @@ export class Bodies {
    */
   async send(file: OpenedFile, span: Span, { response, clock, writeHead }: Reader): Promise<void> {
     const gone = goneSignal(response)
+    // Each write hears of it by itself; unheard here it would end the process.
+    response.on('error', () => undefined)
     const buffers = [this.#take(), this.#take()]
     const outlet = new Outlet({ response, clock, gone })
     this.#running += 1
@@ -83,6 +85,11 @@ export function goneSignal(response: ServerResponse): AbortSignal {
   if (response.destroyed) gone.abort()
   else response.once('close', () => gone.abort())
   return gone.signal
+}
+
+/** Whatever its socket says: that is no failure of ours. */
+function readerLeft(): DOMException {
+  return new DOMException('the reader left', 'AbortError')
 }
 
 interface OutletDeps {
@@ -158,8 +165,9 @@ class Outlet {
 
 /** Resolves when the bytes have left our memory. */
 async function write({ response, clock, gone }: OutletDeps, bytes: Uint8Array): Promise<void> {
+  gone.throwIfAborted()
   const left = new Promise<void>((resolve, reject) => {
-    response.write(bytes, error => (error ? reject(error) : resolve()))
+    response.write(bytes, error => (error ? reject(readerLeft()) : resolve()))
   })
   const done = new AbortController()
   const late = clock.sleep(readerPatienceMs, done.signal).then(
