@@ -1,6 +1,6 @@
 /**
- * Lets TLS in on the TCP ports of libp2p: the first byte of a connection tells who gets it. The only
- * file that reaches into libp2p's listeners; tests/adversarial/port-share.test.ts fails when an upgrade
+ * Lets TLS in on the TCP ports of libp2p, and nobody else but libp2p: the first bytes of a connection
+ * tell who gets it. What is neither never reaches code that would parse it. The only file that reaches into libp2p's listeners; tests/adversarial/port-share.test.ts fails when an upgrade
  * changes them.
  */
 
@@ -10,12 +10,14 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import { second } from '../core/units.ts'
 import { sourceOf } from './connection-caps.ts'
 
-/** The type of a TLS record with a ClientHello. multistream-select begins with 0x13, HTTP with a letter. */
+/** The type of a TLS record with a ClientHello. */
 const tlsHandshake = 0x16
+/** How everybody who dials libp2p begins, whatever follows (multistream-select). */
+const libp2pHeader = Buffer.from('\x13/multistream/1.0.0\n')
 /** A dialler speaks at once in either protocol; as long as libp2p waits for the rest. */
-const firstByteMs = 10 * second
+const firstBytesMs = 10 * second
 /**
- * Connections whose first byte is not here yet. When there are more, the oldest goes and not the newest:
+ * Connections whose first bytes are not all here yet. When there are more, the oldest goes and not the newest:
  * whoever speaks at once gets in, however many others say nothing.
  */
 const waitingPerAddressMax = 64
@@ -24,19 +26,19 @@ const waitingMax = 512
 export interface SharedPorts extends Disposable {
   /** TCP listeners of libp2p that are shared. */
   readonly listeners: number
-  /** Connections that have said nothing yet. */
+  /** Connections that have not said yet what they are. */
   readonly waiting: number
 }
 
 export interface ShareOptions {
-  readonly firstByteMs?: number
+  readonly firstBytesMs?: number
 }
 
 type OnSocket = (socket: Socket) => void
 
 /**
- * From now on, connections that begin with TLS go to `onTls`, their first byte still to be read, and
- * all others to libp2p as before. Call it when libp2p listens, and dispose it before libp2p stops.
+ * From now on, connections that begin with TLS go to `onTls`, their first bytes still to be read,
+ * those that begin as libp2p does go to libp2p as before, and all others are closed. Call it when libp2p listens, and dispose it before libp2p stops.
  * TypeError when the listeners are not as they were when this was written.
  */
 export function shareListeners(
@@ -44,9 +46,9 @@ export function shareListeners(
   onTls: OnSocket,
   options: ShareOptions = {},
 ): SharedPorts {
-  const waiting = new WaitingSockets(options.firstByteMs ?? firstByteMs)
+  const waiting = new WaitingSockets(options.firstBytesMs ?? firstBytesMs)
   const shared = tcpServers(libp2p).map(({ server, onSocket }) => {
-    const take = (socket: Socket): void => waiting.take(socket, { onTls, onOther: onSocket })
+    const take = (socket: Socket): void => waiting.take(socket, { onTls, onLibp2p: onSocket })
     return { server, onSocket, take }
   })
   for (const { server, onSocket, take } of shared) {
@@ -99,17 +101,17 @@ function isTcp(listener: Listener): boolean {
 
 interface Takers {
   readonly onTls: OnSocket
-  readonly onOther: OnSocket
+  readonly onLibp2p: OnSocket
 }
 
 class WaitingSockets {
-  readonly #firstByteMs: number
+  readonly #firstBytesMs: number
   /** In the order they came. */
   readonly #sockets = new Map<Socket, string>()
   readonly #bySource = new Map<string, Set<Socket>>()
 
   constructor(waitMs: number) {
-    this.#firstByteMs = waitMs
+    this.#firstBytesMs = waitMs
   }
 
   get size(): number {
@@ -125,19 +127,21 @@ class WaitingSockets {
       return
     }
     this.#add(socket, sourceOf(remoteAddress))
-    const onSilence = (): void => {
-      socket.destroy()
+    const first: Uint8Array[] = []
+    // Not the socket's own timeout, which each byte would put off.
+    const timer = setTimeout(() => socket.destroy(), this.#firstBytesMs)
+    const onReadable = (): void => {
+      const taker = readFirst(socket, first, takers)
+      if (taker === undefined) return
+      onGone()
+      socket.off('readable', onReadable).off('close', onGone)
+      handTo(taker, socket)
     }
-    const onGone = (): void => this.#delete(socket)
-    socket.setTimeout(this.#firstByteMs, onSilence)
-    socket.once('close', onGone)
-    socket.once('readable', () => {
-      const first = socket.read(1) as Uint8Array | null
-      socket.setTimeout(0).off('timeout', onSilence).off('close', onGone)
+    const onGone = (): void => {
+      clearTimeout(timer)
       this.#delete(socket)
-      if (first === null) socket.destroy()
-      else hand(socket, first, takers)
-    })
+    }
+    socket.once('close', onGone).on('readable', onReadable)
   }
 
   clear(): void {
@@ -170,15 +174,36 @@ class WaitingSockets {
   }
 }
 
-function hand(socket: Socket, first: Uint8Array, { onTls, onOther }: Takers): void {
-  socket.unshift(first)
+/** Who gets the socket, with all that was read put back; undefined as long as more bytes must tell. */
+function readFirst(
+  socket: Socket,
+  first: Uint8Array[],
+  { onTls, onLibp2p }: Takers,
+): OnSocket | undefined {
+  const missing = libp2pHeader.length - Buffer.concat(first).length
+  const more = socket.read(Math.min(socket.readableLength, missing)) as Uint8Array | null
+  // It ended.
+  if (more === null) return close
+  first.push(more)
+  const bytes = Buffer.concat(first)
+  const isTls = bytes[0] === tlsHandshake
+  if (!isTls && !libp2pHeader.subarray(0, bytes.length).equals(bytes)) return close
+  if (!isTls && bytes.length < libp2pHeader.length) return undefined
+  socket.unshift(bytes)
+  return isTls ? onTls : onLibp2p
+}
+
+function handTo(taker: OnSocket, socket: Socket): void {
   try {
-    if (first[0] === tlsHandshake) onTls(socket)
-    else onOther(socket)
+    taker(socket)
   } catch {
     // libp2p throws when it stopped listening in the meantime.
     socket.destroy()
   }
+}
+
+function close(socket: Socket): void {
+  socket.destroy()
 }
 
 function ignore(): void {}

@@ -37,6 +37,7 @@ import { dhtProtocol } from './dht.ts'
 import { type Components, type Lan, openLan } from './lan.ts'
 import { openNoiseCrypto } from './noise-crypto.ts'
 import type { ProviderRecords } from './provider-records.ts'
+import { boundLengthPrefixes } from './length-prefixes.ts'
 
 export interface HostDeps {
   readonly key: PrivateKey
@@ -125,6 +126,7 @@ export async function openHost(deps: HostDeps, options: HostOptions): Promise<Ho
     return reachOf({ network: options.network, own, seenPublic: seen.isPublic })
   }
   const lan = openLan(deps)
+  boundLengthPrefixes()
   const libp2p = await createLibp2p({
     ...partsOf(options, { reach, lan }),
     ...limitsOf(reach()),

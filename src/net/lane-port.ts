@@ -1,12 +1,13 @@
 /**
  * What lanes need of the host: a certificate for this run of the process, and the TCP ports of libp2p
- * shared with those who dial lanes to us.
+ * shared with those who dial lanes to us. Without lanes the ports are guarded all the same.
  */
 
+import type { Socket } from 'node:net'
 import type { Libp2p, PrivateKey } from '@libp2p/interface'
 import { type LaneIdentity, makeLaneIdentity } from '../bulk/certificate.ts'
 import { type LaneAddress, openLaneServer } from '../bulk/lane.ts'
-import { shareListeners } from '../bulk/port-share.ts'
+import { type SharedPorts, shareListeners } from '../bulk/port-share.ts'
 import type { Clock } from '../core/clock.ts'
 import { messageOf, UnavailableError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
@@ -48,14 +49,8 @@ export async function openLanePort({ libp2p, key, clock, log }: LanePortDeps): P
       onLane: (peer, transport, remote) => take(peer, transport, remote),
     }),
   )
-  let listeners = 0
-  try {
-    const shared = stack.use(shareListeners(libp2p, socket => server.accept(socket)))
-    listeners = shared.listeners
-  } catch (error) {
-    if (!(error instanceof TypeError)) throw error
-    log.error('peers cannot dial lanes to this node: libp2p changed', { error: messageOf(error) })
-  }
+  const shared = stack.use(sharePorts({ libp2p, log }, socket => server.accept(socket)))
+  const listeners = shared?.listeners ?? 0
   const owned = stack.move()
   return {
     identity,
@@ -65,5 +60,27 @@ export async function openLanePort({ libp2p, key, clock, log }: LanePortDeps): P
       take = taker
     },
     [Symbol.dispose]: () => owned.dispose(),
+  }
+}
+
+/** Of a host that listens and takes no lanes: its TCP ports take connections of libp2p and nothing else. */
+export function guardPorts(deps: Pick<LanePortDeps, 'libp2p' | 'log'>): Disposable {
+  using stack = new DisposableStack()
+  stack.use(sharePorts(deps, socket => socket.destroy()))
+  return stack.move()
+}
+
+function sharePorts(
+  { libp2p, log }: Pick<LanePortDeps, 'libp2p' | 'log'>,
+  onTls: (socket: Socket) => void,
+): SharedPorts | undefined {
+  try {
+    return shareListeners(libp2p, onTls)
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    log.error('the ports are not guarded and take no lanes: libp2p changed', {
+      error: messageOf(error),
+    })
+    return undefined
   }
 }

@@ -20,7 +20,7 @@ import { type Dht, openDht } from './dht.ts'
 import { openFinder } from './finder.ts'
 import { type Host, openHost } from './host.ts'
 import { loadIdentity } from './identity.ts'
-import { openLanePort } from './lane-port.ts'
+import { guardPorts, openLanePort } from './lane-port.ts'
 import { openNetworkDb } from './network-db.ts'
 import type { PeerPath } from './peer-lanes.ts'
 import { openProviderRecords } from './provider-records.ts'
@@ -121,6 +121,7 @@ export async function openNet(deps: NetDeps, options: NetOptions, paths: NetPath
   const lanePort = options.lane
     ? stack.use(await openLanePort({ libp2p, key, clock, log }))
     : undefined
+  if (lanePort === undefined) stack.use(guardPorts({ libp2p, log }))
   const plane = lanePort && stack.use(openPlane({ identity: lanePort.identity, log }))
   const lanes = lanePort && plane && { lanePort, plane }
   const swarm = stack.use(

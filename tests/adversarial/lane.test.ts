@@ -420,7 +420,7 @@ test.for(firstWords)('%s and a goodbye leave nothing behind', async ([, bytes]) 
 })
 
 test('ends handshakes and silences that take too long', async () => {
-  const options = { limits: { handshakeMs: 300 }, firstByteMs: 300 }
+  const options = { limits: { handshakeMs: 300 }, firstBytesMs: 300 }
   await using hasty = await openHost(options)
   const silent = await openSocket(hasty)
   const slow = await openSocket(hasty)

@@ -14,6 +14,10 @@ import { webSockets } from '@libp2p/websockets'
 import { createLibp2p } from 'libp2p'
 import { expect, test } from 'vitest'
 import { shareListeners } from '../../src/bulk/port-share.ts'
+import { MiB } from '../../src/core/units.ts'
+import { guardPorts } from '../../src/net/lane-port.ts'
+import { boundLengthPrefixes } from '../../src/net/length-prefixes.ts'
+import { silentLog } from '../../src/core/log.ts'
 import { until } from '../support/libp2p-pair.ts'
 
 interface Inside {
@@ -73,20 +77,12 @@ test("each TCP listener has a net.Server with one listener of libp2p's, and WebS
 
 test('libp2p is reached over TCP and WebSockets, before, while and after it shares', async () => {
   await using libp2p = await openNode(everywhere)
-  const dialEach = async (): Promise<void> => {
-    await using other = await openNode([])
-    for (const address of libp2p.getMultiaddrs()) {
-      const connection = await other.dial(address, { force: true })
-      expect(connection.remotePeer.equals(libp2p.peerId)).toBe(true)
-      await connection.close()
-    }
-  }
-  await dialEach()
+  await expectLibp2p(libp2p)
   {
     using _shared = shareListeners(libp2p, socket => socket.destroy())
-    await dialEach()
+    await expectLibp2p(libp2p)
   }
-  await dialEach()
+  await expectLibp2p(libp2p)
 })
 
 test('TLS is handed over with its first byte still to be read; a WebSocket port keeps its own', async () => {
@@ -107,6 +103,118 @@ test('TLS is handed over with its first byte still to be read; a WebSocket port 
   taken[0]?.on('data', bytes => got.push(bytes))
   await until(() => Buffer.concat(got).equals(hello))
   expect(taken).toHaveLength(1)
+})
+
+const header = Buffer.from('\x13/multistream/1.0.0\n')
+
+function open(libp2p: Libp2p, isWebSocket = false): Socket & Disposable {
+  const socket = connect({ host: '127.0.0.1', port: portOf(libp2p, isWebSocket) })
+  socket.setNoDelay().on('error', () => undefined)
+  return Object.assign(socket, { [Symbol.dispose]: () => void socket.destroy() })
+}
+
+/** With an error or without. */
+async function untilClosed(socket: Socket): Promise<void> {
+  await new Promise<void>(resolve => socket.once('close', () => resolve()))
+}
+
+async function expectLibp2p(libp2p: Libp2p): Promise<void> {
+  await using other = await openNode([])
+  for (const address of libp2p.getMultiaddrs()) {
+    const connection = await other.dial(address, { force: true })
+    expect(connection.remotePeer.equals(libp2p.peerId)).toBe(true)
+    await connection.close()
+  }
+}
+
+/** The longest that the event loop did not turn until all of `flood` is sent or refused, and libp2p was dialled. */
+async function longestBlockMs(libp2p: Libp2p, flood: Uint8Array, count: number): Promise<number> {
+  let longest = 0
+  let before = performance.now()
+  const timer = setInterval(() => {
+    longest = Math.max(longest, performance.now() - before)
+    before = performance.now()
+  }, 1)
+  using stack = new DisposableStack()
+  const closed = Array.from({ length: count }, async () => {
+    const socket = stack.use(open(libp2p))
+    socket.resume().write(flood)
+    await untilClosed(socket)
+  })
+  await expectLibp2p(libp2p)
+  await Promise.all(closed)
+  clearInterval(timer)
+  return longest
+}
+
+test('the libp2p header may come in any number of packets, and what follows it is not lost', async () => {
+  await using libp2p = await openNode(everywhere)
+  using shared = shareListeners(libp2p, socket => socket.destroy())
+  using socket = open(libp2p)
+  const got: Buffer[] = []
+  socket.on('data', bytes => got.push(bytes))
+  const noise = Buffer.from('\x07/noise\n')
+  const sent = Buffer.concat([header, noise])
+  for (const byte of sent.subarray(0, header.length - 1)) {
+    socket.write(Buffer.of(byte))
+    await new Promise(resolve => setTimeout(resolve, 2))
+  }
+  await until(() => shared.waiting === 1)
+  expect(got).toEqual([])
+  socket.write(sent.subarray(header.length - 1))
+  await until(() => Buffer.concat(got).equals(sent))
+  expect(shared.waiting).toBe(0)
+})
+
+test('a connection that is neither libp2p nor TLS is closed at the first byte that tells', async () => {
+  await using libp2p = await openNode(everywhere)
+  using shared = shareListeners(libp2p, socket => socket.destroy())
+  const wrong = Buffer.from(header)
+  wrong[wrong.length - 1] = 0
+  for (const bytes of [wrong, Buffer.from('GET / HTTP/1.1\r\n\r\n'), Buffer.of(0xff)]) {
+    using socket = open(libp2p)
+    const got: Buffer[] = []
+    socket.on('data', data => got.push(data)).write(bytes)
+    await untilClosed(socket)
+    expect(got).toEqual([])
+  }
+  expect(shared.waiting).toBe(0)
+})
+
+test('a header that comes too slowly is not waited for', async () => {
+  await using libp2p = await openNode(everywhere)
+  using _shared = shareListeners(libp2p, socket => socket.destroy(), { firstBytesMs: 200 })
+  using socket = open(libp2p)
+  let sent = 0
+  const drip = setInterval(() => socket.write(header.subarray(sent, (sent += 1))), 100)
+  await untilClosed(socket.resume())
+  clearInterval(drip)
+  expect(sent).toBeLessThan(header.length)
+})
+
+test('without lanes, the ports take libp2p and neither TLS nor anything else', async () => {
+  await using libp2p = await openNode(everywhere)
+  using _guard = guardPorts({ libp2p, log: silentLog })
+  for (const first of [0x16, 0xff]) {
+    using socket = open(libp2p)
+    socket.resume().write(Buffer.of(first))
+    await untilClosed(socket)
+  }
+  expect(await longestBlockMs(libp2p, Buffer.alloc(MiB, 0xff), 20)).toBeLessThan(300)
+})
+
+test('20 connections of 1 MiB of 0xff each do not hold the process, and libp2p is reached', async () => {
+  await using libp2p = await openNode(everywhere)
+  using _shared = shareListeners(libp2p, socket => socket.destroy())
+  expect(await longestBlockMs(libp2p, Buffer.alloc(MiB, 0xff), 20)).toBeLessThan(300)
+})
+
+test('nor do they when the flood comes after the header, as an endless length', async () => {
+  boundLengthPrefixes()
+  await using libp2p = await openNode(everywhere)
+  using _shared = shareListeners(libp2p, socket => socket.destroy())
+  const flood = Buffer.concat([header, Buffer.alloc(MiB, 0xff)])
+  expect(await longestBlockMs(libp2p, flood, 20)).toBeLessThan(300)
 })
 
 test('a node that does not listen, or only to WebSockets, shares nothing', async () => {
