@@ -10,10 +10,12 @@ import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { identify } from '@libp2p/identify'
 import type { Libp2p } from '@libp2p/interface'
 import { tcp } from '@libp2p/tcp'
+import { lpStream } from '@libp2p/utils'
 import { webSockets } from '@libp2p/websockets'
 import { createLibp2p } from 'libp2p'
 import { expect, test } from 'vitest'
 import { shareListeners } from '../../src/bulk/port-share.ts'
+import { InvalidInputError } from '../../src/core/errors.ts'
 import { MiB } from '../../src/core/units.ts'
 import { guardPorts } from '../../src/net/lane-port.ts'
 import { boundLengthPrefixes } from '../../src/net/length-prefixes.ts'
@@ -79,7 +81,8 @@ test('libp2p is reached over TCP and WebSockets, before, while and after it shar
   await using libp2p = await openNode(everywhere)
   await expectLibp2p(libp2p)
   {
-    using _shared = shareListeners(libp2p, socket => socket.destroy())
+    using shared = shareListeners(libp2p, socket => socket.destroy())
+    expect(shared.listeners).toBe(3)
     await expectLibp2p(libp2p)
   }
   await expectLibp2p(libp2p)
@@ -215,6 +218,25 @@ test('nor do they when the flood comes after the header, as an endless length', 
   using _shared = shareListeners(libp2p, socket => socket.destroy())
   const flood = Buffer.concat([header, Buffer.alloc(MiB, 0xff)])
   expect(await longestBlockMs(libp2p, flood, 20)).toBeLessThan(300)
+})
+
+test('an endless length on a stream of an encrypted connection is an error at its ninth byte', async () => {
+  boundLengthPrefixes()
+  await using libp2p = await openNode(everywhere)
+  await using other = await openNode([])
+  const failures: unknown[] = []
+  const protocol = '/test/1.0.0'
+  await libp2p.handle(protocol, async stream => {
+    await lpStream(stream)
+      .read()
+      .catch((error: unknown) => failures.push(error))
+  })
+  for (const address of libp2p.getMultiaddrs()) {
+    const stream = await other.dialProtocol(address, protocol, { force: true })
+    stream.send(Buffer.alloc(9, 0xff))
+  }
+  await until(() => failures.length === libp2p.getMultiaddrs().length)
+  expect(failures.every(failure => failure instanceof InvalidInputError)).toBe(true)
 })
 
 test('a node that does not listen, or only to WebSockets, shares nothing', async () => {
