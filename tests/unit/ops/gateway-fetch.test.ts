@@ -47,6 +47,8 @@ async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
     clock,
     log: silentLog,
     work,
+    home: scratch.path,
+    home: scratch.path,
     modelsFolder: join(scratch.path, 'models'),
     webSeeds: { allowPrivate: false, agent: 'test' },
     random: () => 0,
