@@ -48,7 +48,6 @@ async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
     log: silentLog,
     work,
     home: scratch.path,
-    home: scratch.path,
     modelsFolder: join(scratch.path, 'models'),
     webSeeds: { allowPrivate: false, agent: 'test' },
     random: () => 0,
