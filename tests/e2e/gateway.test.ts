@@ -1,0 +1,59 @@
+/** The gateway of a real daemon, through the commands that a person types. */
+
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { expect, test } from 'vitest'
+import { openStage, seed, succeeded } from '../support/end-to-end.ts'
+import { type Machine, runCw, startMachine } from '../support/machine.ts'
+import { seededBytes, writeFiles } from '../support/model-files.ts'
+
+const run = promisify(execFile)
+const weights = seededBytes('weights', 3_000_000)
+
+test('a program that run starts reads what another node holds', async () => {
+  await using stage = await openStage()
+  const far = await stage.start('far')
+  const folder = await writeFiles(stage.file('model'), { 'model.safetensors': weights })
+  const { link } = await seed(far, folder, '--name', 'far/model')
+  const env = { COMMONWEIGHT_HTTP_LISTEN: '127.0.0.1:0' }
+  await using near: Machine = await startMachine(stage.world, 'near', [], { env })
+  expect(succeeded(await near.cw('name', 'org/model', link)).last).toMatchObject({
+    type: 'named',
+    name: 'org/model',
+    held: false,
+  })
+  const out = stage.file('out.bin')
+  const script = `curl --silent --fail --output '${out}' "$HF_ENDPOINT/org/model/resolve/main/model.safetensors"`
+  await run(stage.world.command, ['--home', near.home, 'run', '--', 'sh', '-c', script])
+  await run('cmp', [out, `${folder}/model.safetensors`])
+})
+
+test('run ends as its command ends, and needs a gateway', async () => {
+  await using stage = await openStage()
+  const machine = await stage.start('without')
+  const { code, last } = await machine.cw('run', '--', 'true')
+  expect([code, last]).toEqual([5, expect.objectContaining({ code: 'UNAVAILABLE' })])
+  const env = { COMMONWEIGHT_HTTP_LISTEN: '127.0.0.1:0' }
+  await using other = await startMachine(stage.world, 'with', [], { env })
+  expect((await other.cw('run', '--', 'sh', '-c', 'exit 7')).code).toBe(7)
+  expect((await other.cw('run', '--', 'sh', '-c', 'kill -TERM $$')).code).toBe(143)
+  expect((await other.cw('run', '--', 'no-such-program')).code).toBe(2)
+  expect((await runCw(stage.world, other.home, ['env'])).last).toMatchObject({
+    type: 'environment',
+    variables: { HF_ENDPOINT: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/) },
+  })
+})
+
+test('a name is one that clients of a hub can ask for', async () => {
+  await using stage = await openStage()
+  const machine = await stage.start('names')
+  const folder = await writeFiles(stage.file('model'), { 'a.bin': weights })
+  const { manifest } = await seed(machine, folder)
+  for (const name of ['a--b', 'a/b/c', '../x', 'ä/b', '-x/y']) {
+    expect((await machine.cw('name', '--', name, manifest)).code).toBe(2)
+  }
+  expect(succeeded(await machine.cw('name', 'org/model', manifest)).last).toMatchObject({
+    held: true,
+  })
+  expect(succeeded(await machine.cw('show', 'org/model')).lines[0]).toMatchObject({ manifest })
+})
