@@ -33,6 +33,7 @@ async function realpathOf(path: string): Promise<string> {
   }
 }
 
-function isInside(path: string, folder: string): boolean {
+/** By name alone: links are the caller's to resolve. */
+export function isInside(path: string, folder: string): boolean {
   return path === folder || path.startsWith(folder.endsWith(sep) ? folder : `${folder}${sep}`)
 }

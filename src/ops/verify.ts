@@ -13,6 +13,7 @@ import { isAbort, messageOf, NotFoundError } from '../core/errors.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
 import type { HeldFile, Store } from '../store/store.ts'
+import { isInside } from './home-guard.ts'
 import { openMeter } from './meter.ts'
 import { findModel } from './models.ts'
 import type { OperationOptions } from './operation.ts'
@@ -89,10 +90,6 @@ function filesFor(store: VerifyDeps['store'], target: string | undefined): HeldF
     })
   }
   return [...places.values()]
-}
-
-function isInside(place: string, folder: string): boolean {
-  return place === folder || place.startsWith(folder.endsWith(sep) ? folder : `${folder}${sep}`)
 }
 
 async function verifyFile(
