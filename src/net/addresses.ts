@@ -10,6 +10,12 @@ import type { Multiaddr } from '@multiformats/multiaddr'
 import type { PeerId } from '@libp2p/interface'
 import { InvalidInputError, messageOf } from '../core/errors.ts'
 
+/** Where a peer is said to be. */
+export interface PeerHint {
+  readonly peer: PeerId
+  readonly addresses: readonly Multiaddr[]
+}
+
 /** How the operator describes the network: 'auto' works it out. */
 export const networkKinds = ['auto', 'public', 'lan'] as const
 export type NetworkKind = (typeof networkKinds)[number]

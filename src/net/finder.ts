@@ -12,10 +12,10 @@ import { isAbort, messageOf } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
 import { minute, second } from '../core/units.ts'
 import type { FindOptions, FoundSource, Source, SourceFinder } from '../transfer/source.ts'
-import { parsePeerAddress } from './addresses.ts'
-import type { Dht } from './dht.ts'
-import { keyOf } from './have-feed.ts'
-import type { PeerHint, Swarm } from './swarm.ts'
+import { parsePeerAddress, type PeerHint } from './addresses.ts'
+import type { Dht } from './dht/dht.ts'
+import { keyOf } from './swarm/have-feed.ts'
+import type { Swarm } from './swarm/swarm.ts'
 
 const firstRoundGapMs = second
 const lastRoundGapMs = minute

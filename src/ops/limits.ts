@@ -2,7 +2,7 @@
 
 import type { LimitsRequest, LimitsView } from '../api/contract.ts'
 import type { Logger } from '../core/log.ts'
-import type { Bandwidth } from '../net/bandwidth.ts'
+import type { Bandwidth } from '../net/upload/bandwidth.ts'
 
 export function limitsView({ down, up, limitLan }: Bandwidth): LimitsView {
   return {

@@ -18,7 +18,7 @@ import {
   openWebSeeds,
   type WebSeedOptions,
   type WebSeeds,
-} from '../net/web-seeds.ts'
+} from '../net/web/web-seeds.ts'
 import type { NewFile, Store } from '../store/store.ts'
 import { bothAllow } from '../transfer/allowance.ts'
 import {

@@ -12,7 +12,7 @@ import { systemClock } from '../../src/core/clock.ts'
 import { ProtocolError, UnavailableError } from '../../src/core/errors.ts'
 import { KiB, MiB, minute, second } from '../../src/core/units.ts'
 import { verifyDigest } from '../../src/dag/verify.ts'
-import { requestsInFlightMax } from '../../src/net/served-peer.ts'
+import { requestsInFlightMax } from '../../src/net/swarm/served-peer.ts'
 import type { ChunkRequest, Source } from '../../src/transfer/source.ts'
 import { encodeFrame, encodeHeader, flagMore, frameTypes } from '../../src/wire/frames.ts'
 import {

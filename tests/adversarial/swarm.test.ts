@@ -6,7 +6,7 @@ import type { CID } from '../../src/core/cid.ts'
 import { InvalidInputError, ProtocolError, UnavailableError } from '../../src/core/errors.ts'
 import { KiB, MiB } from '../../src/core/units.ts'
 import { verifyDigest, verifyTable } from '../../src/dag/verify.ts'
-import { requestsInFlightMax } from '../../src/net/served-peer.ts'
+import { requestsInFlightMax } from '../../src/net/swarm/served-peer.ts'
 import type { HaveUpdate, Source } from '../../src/transfer/source.ts'
 import { openSwarmNode, type SwarmNode, until } from '../support/libp2p-pair.ts'
 import {

@@ -10,7 +10,7 @@ import { LimitError, ProtocolError, UnavailableError } from '../../src/core/erro
 import { silentLog } from '../../src/core/log.ts'
 import { KiB, MiB, second } from '../../src/core/units.ts'
 import { verifyDigest } from '../../src/dag/verify.ts'
-import { openWebSeeds, type WebSeeds } from '../../src/net/web-seeds.ts'
+import { openWebSeeds, type WebSeeds } from '../../src/net/web/web-seeds.ts'
 import type { Lookup } from '../../src/net/web/address-guard.ts'
 import { download } from '../../src/transfer/download.ts'
 import type { ChunkRequest, Source } from '../../src/transfer/source.ts'

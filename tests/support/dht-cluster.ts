@@ -7,14 +7,18 @@ import { type CID, rawCid } from '../../src/core/cid.ts'
 import { type Clock, systemClock } from '../../src/core/clock.ts'
 import { sha256 } from '../../src/core/digest.ts'
 import { type Logger, silentLog } from '../../src/core/log.ts'
-import { openDatastore } from '../../src/net/datastore.ts'
-import { dhtProtocol } from '../../src/net/dht.ts'
-import { type Host, openHost } from '../../src/net/host.ts'
-import { loadIdentity } from '../../src/net/identity.ts'
-import { decodeKadMessage, encodeKadMessage, type KadMessage } from '../../src/net/kad-messages.ts'
+import { openDatastore } from '../../src/net/host/datastore.ts'
+import { dhtProtocol } from '../../src/net/dht/dht.ts'
+import { type Host, openHost } from '../../src/net/host/host.ts'
+import { loadIdentity } from '../../src/net/host/identity.ts'
+import {
+  decodeKadMessage,
+  encodeKadMessage,
+  type KadMessage,
+} from '../../src/net/dht/kad-messages.ts'
 import { type Net, type NetOptions, openNet } from '../../src/net/net.ts'
 import { openNetworkDb } from '../../src/net/network-db.ts'
-import { openProviderRecords, type ProviderRecords } from '../../src/net/provider-records.ts'
+import { openProviderRecords, type ProviderRecords } from '../../src/net/dht/provider-records.ts'
 import { MemoryReader } from './memory-reader.ts'
 import { openScratchFolder, type ScratchFolder } from './scratch-folder.ts'
 

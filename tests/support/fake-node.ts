@@ -16,7 +16,7 @@ import { raceSignal } from '../../src/core/async.ts'
 import { systemClock } from '../../src/core/clock.ts'
 import { InvalidInputError, NotFoundError, UnavailableError } from '../../src/core/errors.ts'
 import { silentLog } from '../../src/core/log.ts'
-import { openBandwidth } from '../../src/net/bandwidth.ts'
+import { openBandwidth } from '../../src/net/upload/bandwidth.ts'
 import type { Node, OperationOptions } from '../../src/node.ts'
 import { changeLimits, limitsView } from '../../src/ops/limits.ts'
 

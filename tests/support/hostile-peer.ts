@@ -1,7 +1,8 @@
 /** A peer that speaks raw bytes: a real libp2p node under a test's control, with none of our rules. */
 
 import type { Libp2p, Stream, StreamMessageEvent } from '@libp2p/interface'
-import { type PeerHint, swarmProtocol } from '../../src/net/swarm.ts'
+import type { PeerHint } from '../../src/net/addresses.ts'
+import { swarmProtocol } from '../../src/net/swarm/swarm.ts'
 import { encodeFrame, FrameDecoder, type FrameHeader, frameTypes } from '../../src/wire/frames.ts'
 import { encodeHello, type Hello } from '../../src/wire/messages.ts'
 import { openLibp2p } from './libp2p-pair.ts'

@@ -13,7 +13,7 @@ import type { RequestListener } from 'node:http'
 import { setDefaultCACertificates } from 'node:tls'
 import { systemClock } from '../../src/core/clock.ts'
 import { silentLog } from '../../src/core/log.ts'
-import { openWebSeeds } from '../../src/net/web-seeds.ts'
+import { openWebSeeds } from '../../src/net/web/web-seeds.ts'
 import { testFile } from './store-fixture.ts'
 
 const [keyPath = '', certificatePath = ''] = process.argv.slice(2)

@@ -9,7 +9,7 @@ import { InvalidInputError, UnavailableError } from '../../../src/core/errors.ts
 import { silentLog } from '../../../src/core/log.ts'
 import { hour, minute, second } from '../../../src/core/units.ts'
 import { openFinder } from '../../../src/net/finder.ts'
-import type { PeerHint } from '../../../src/net/swarm.ts'
+import type { PeerHint } from '../../../src/net/addresses.ts'
 import type { FoundSource, Source } from '../../../src/transfer/source.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 

@@ -1,0 +1,175 @@
+/**
+ * FrameTransport over a libp2p stream.
+ *
+ * What libp2p 3 makes us do (each was reproduced): listeners are attached before anything is awaited,
+ * since a stream without a listener is reset after 4 MiB; `for await` over a stream hangs when the
+ * other side's FIN came first; a buffer given to `send` is queued by reference; and `onDrain()` keeps
+ * its first promise for ever, so that it stops holding back after the first time: we listen to the
+ * event ourselves.
+ */
+
+import type { Stream, StreamMessageEvent } from '@libp2p/interface'
+import { Uint8ArrayList } from 'uint8arraylist'
+import { raceSignal } from '../../core/async.ts'
+import { LimitError, ProtocolError, UnavailableError } from '../../core/errors.ts'
+import { KiB, MiB, second } from '../../core/units.ts'
+import { FrameDecoder, type FrameReceiver, pieceBytes } from '../../wire/frames.ts'
+import type { FrameTransport } from '../../wire/transport.ts'
+
+/** Small frames of one turn of the event loop leave as one: each send costs an encryption. */
+const coalesceBytes = 64 * KiB
+
+/** A peer that does not read lets control frames pile up; data waits for `drained` and does not. */
+const queuedBytesMax = 4 * MiB
+
+/** How long a closing stream may take to get its last bytes out and to see the other side's end. */
+const closeMs = 2 * second
+
+export function openStreamTransport(stream: Stream): FrameTransport {
+  return new StreamTransport(stream)
+}
+
+class StreamTransport implements FrameTransport {
+  readonly #stream: Stream
+  readonly #closing = new AbortController()
+  /** Resolves when libp2p is done with the stream. */
+  readonly #gone = Promise.withResolvers<void>()
+  #receiver: FrameReceiver | undefined
+  #decoder: FrameDecoder | undefined
+  #unsent: Uint8Array[] = []
+  #unsentBytes = 0
+  #flushTimer: NodeJS.Immediate | undefined
+  #canSend = true
+  #drain: PromiseWithResolvers<void> | undefined
+  bytesReceived = 0
+  bytesSent = 0
+
+  constructor(stream: Stream) {
+    this.#stream = stream
+  }
+
+  get closed(): AbortSignal {
+    return this.#closing.signal
+  }
+
+  start(receiver: FrameReceiver): void {
+    const stream = this.#stream
+    this.#receiver = receiver
+    this.#decoder = new FrameDecoder(receiver)
+    stream.addEventListener('message', this.#onMessage)
+    stream.addEventListener('drain', this.#onDrain)
+    stream.addEventListener('end', this.#onEnd)
+    stream.addEventListener('close', event => {
+      this.#gone.resolve()
+      this.#finish(new UnavailableError('the stream was closed', { cause: event.error }))
+    })
+    // Ended before we listened, perhaps with bytes that wait for a listener: those come in a microtask
+    // that was put in line by attaching ours.
+    if (stream.readableEnded || stream.status !== 'open') queueMicrotask(this.#onEnd)
+  }
+
+  send(...parts: Uint8Array[]): boolean {
+    if (this.#closing.signal.aborted) return false
+    for (const part of parts) {
+      this.#unsent.push(part)
+      this.#unsentBytes += part.length
+    }
+    if (this.#unsentBytes >= coalesceBytes) this.#flush()
+    else this.#flushTimer ??= setImmediate(this.#flush)
+    return this.#canSend
+  }
+
+  async drained(signal?: AbortSignal): Promise<void> {
+    signal?.throwIfAborted()
+    if (this.#closing.signal.aborted) throw this.#closing.signal.reason as Error
+    if (this.#canSend) return
+    this.#drain ??= Promise.withResolvers<void>()
+    const drained = this.#drain.promise
+    await (signal === undefined ? drained : raceSignal(drained, signal))
+  }
+
+  async close(reason: Error): Promise<void> {
+    if (this.#closing.signal.aborted) return
+    this.#flush()
+    this.#finish(reason)
+    const signal = AbortSignal.timeout(closeMs)
+    try {
+      await this.#stream.close({ signal })
+      // A connection that goes down with our last words unread takes them with it.
+      if (this.#stream.status !== 'closed') await raceSignal(this.#gone.promise, signal)
+    } catch {
+      // The other side does not read: a reset is all that is left.
+    }
+    this.#stream.abort(reason)
+  }
+
+  abort(reason: Error): void {
+    if (this.#closing.signal.aborted) return
+    this.#finish(reason)
+    this.#stream.abort(reason)
+  }
+
+  readonly #onMessage = (event: StreamMessageEvent): void => {
+    this.bytesReceived += event.data.byteLength
+    try {
+      if (event.data instanceof Uint8Array) this.#decoder?.push(event.data)
+      else for (const part of event.data) this.#decoder?.push(part)
+    } catch (error) {
+      // A bug ends the stream too, and not the process, since a peer chose what was decoded.
+      this.#decoder?.stop()
+      this.#receiver?.failed(error instanceof Error ? error : new ProtocolError(String(error)))
+    }
+  }
+
+  /** The other side will send nothing more; half a channel is of no use to anybody. */
+  readonly #onEnd = (): void => {
+    // A process that is killed cuts its stream anywhere: that is no breach of the rules.
+    const isCut = this.#decoder?.isBetweenFrames === false
+    const where = isCut ? ' inside a frame' : ''
+    void this.close(new UnavailableError(`the peer closed the stream${where}`))
+  }
+
+  readonly #onDrain = (): void => {
+    // libp2p sends what it queued in a microtask of its own, which was put in line before this one;
+    // only after it the stream can tell whether it takes more.
+    queueMicrotask(() => {
+      if (this.#stream.writableNeedsDrain || this.#canSend) return
+      this.#canSend = true
+      this.#drain?.resolve()
+      this.#drain = undefined
+    })
+  }
+
+  readonly #flush = (): void => {
+    if (this.#flushTimer !== undefined) clearImmediate(this.#flushTimer)
+    this.#flushTimer = undefined
+    if (this.#unsentBytes === 0 || this.#closing.signal.aborted) return
+    const bytes = this.#unsent.length === 1 ? this.#unsent[0] : new Uint8ArrayList(...this.#unsent)
+    this.#unsent = []
+    this.bytesSent += this.#unsentBytes
+    this.#unsentBytes = 0
+    if (bytes === undefined) return
+    try {
+      this.#canSend = this.#stream.send(bytes)
+    } catch (error) {
+      this.abort(new UnavailableError('the stream takes no more bytes', { cause: error }))
+      return
+    }
+    if (!this.#canSend && this.#stream.writeBufferLength > queuedBytesMax + pieceBytes) {
+      this.abort(new LimitError('the peer does not read what it asked for'))
+    }
+  }
+
+  #finish(reason: Error): void {
+    if (this.#closing.signal.aborted) return
+    // The listener stays: what still comes is dropped, and would fill the stream's buffer otherwise.
+    this.#decoder?.stop()
+    this.#closing.abort(reason)
+    this.#unsent = []
+    this.#unsentBytes = 0
+    // Nobody may be waiting; a rejection nobody hears must not end the process.
+    this.#drain?.promise.catch(() => undefined)
+    this.#drain?.reject(reason)
+    this.#drain = undefined
+  }
+}
