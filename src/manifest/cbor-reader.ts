@@ -13,6 +13,8 @@ export type Major = keyof typeof majors
 
 /** The tag of a CID. */
 export const cidTag = 42
+export const cborFalse = 0xf4
+export const cborTrue = 0xf5
 /** The byte before a CID: the multibase of binary. */
 export const identityPrefix = 0x00
 
@@ -37,6 +39,12 @@ export class CborReader {
 
   uint(): number {
     return this.#head('uint')
+  }
+
+  bool(): boolean {
+    const value = this.#take(1, 1)[0]
+    if (value !== cborTrue && value !== cborFalse) throw this.#malformed('a boolean expected')
+    return value === cborTrue
   }
 
   text(bytesMax: number): string {

@@ -1,7 +1,7 @@
 /** Writes what cbor-reader.ts reads: the subset of dag-cbor of a manifest, in its canonical encoding. */
 
 import { type CID, cidBytes } from '../core/cid.ts'
-import { cidTag, identityPrefix, type Major, majors } from './cbor-reader.ts'
+import { cborFalse, cborTrue, cidTag, identityPrefix, type Major, majors } from './cbor-reader.ts'
 
 /** The most that the head of an item takes. */
 export const headBytesMax = 9
@@ -33,6 +33,11 @@ export class CborWriter {
 
   uint(value: number): void {
     this.#head('uint', value)
+  }
+
+  bool(value: boolean): void {
+    this.#bytes[this.#at] = value ? cborTrue : cborFalse
+    this.#at += 1
   }
 
   text(text: string): void {

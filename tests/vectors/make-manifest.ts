@@ -3,6 +3,7 @@
  * and by hand, not by our own code, which has to agree with them.
  */
 
+import { createHash } from 'node:crypto'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import * as dagCbor from '@ipld/dag-cbor'
@@ -15,6 +16,12 @@ interface File {
   readonly size: number
   readonly sha256: Uint8Array
   readonly root: CID
+}
+
+/** A file of a model with a source. */
+interface GitFile extends File {
+  readonly gitOid: Uint8Array
+  readonly lfs: boolean
 }
 
 function cidOf(codec: number, bytes: Uint8Array): CID {
@@ -41,6 +48,42 @@ const empty = oneChunk('sub/empty', '')
 function manifest(files: readonly object[], changes: object = {}): object {
   return { type: 'commonweight/manifest', version: 1, chunking: 'cw-chunk-1', files, ...changes }
 }
+
+function gitBlob(bytes: Uint8Array): Uint8Array {
+  return createHash('sha1').update(`blob ${bytes.length}\0`).update(bytes).digest()
+}
+
+function inGit(file: File, content: string): GitFile {
+  return { ...file, gitOid: gitBlob(Buffer.from(content)), lfs: false }
+}
+
+function inLfs(file: File): GitFile {
+  const hex = Buffer.from(file.sha256).toString('hex')
+  const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${hex}\nsize ${file.size}\n`
+  return { ...file, gitOid: gitBlob(Buffer.from(pointer)), lfs: true }
+}
+
+const commit = Buffer.from('e8a1a2f4c3d0b5968778695a4b3c2d1e0f123456', 'hex')
+const source = { hub: 'huggingface.co', repo: 'org/Model-1.0', type: 'model', commit }
+const gitConfig = inGit(config, '{}')
+const gitFiles = [
+  inGit(readme, '# A model\n'),
+  gitConfig,
+  inLfs(weights),
+  { ...inLfs(config), path: 'small-in-lfs.json' },
+  inGit(empty, ''),
+]
+
+const withSource = [
+  ['a commit of a hub', 'each file has gitOid and lfs', gitFiles, source],
+  [
+    'a commit of a dataset',
+    'a repository without an organisation, on another hub',
+    [gitConfig],
+    { ...source, hub: 'hub.example.org', repo: 'data', type: 'dataset' },
+  ],
+  ['a commit of a space', 'its one file', [gitConfig], { ...source, type: 'space' }],
+] as const
 
 const valid = [
   ['one file', 'the smallest model', [config]],
@@ -75,6 +118,53 @@ function edited(from: string, to: string): Buffer {
 const hexOf = (text: string): string => Buffer.from(text).toString('hex')
 const sizeKey = hexOf('size')
 
+function sourceRefusals(): [name: string, block: Uint8Array, expect: string][] {
+  const refused = (files: readonly object[], change: object): Uint8Array =>
+    dagCbor.encode(manifest(files, { source: { ...source, ...change } }))
+  const files = (change: object): Uint8Array => refused([{ ...gitConfig, ...change }], {})
+  const { gitOid, lfs } = gitConfig
+  return [
+    ['a source, but no names in git', refused([config], {}), 'has no name in git'],
+    ['a source, one file without lfs', refused([{ ...config, gitOid }], {}), 'has no name in git'],
+    ['a source, one file without gitOid', refused([{ ...config, lfs }], {}), 'has no name in git'],
+    ['names in git without a source', dagCbor.encode(manifest([gitConfig])), 'has no source'],
+    ['lfs without a source', dagCbor.encode(manifest([{ ...config, lfs }])), 'has no source'],
+    ['a gitOid of 19 bytes', files({ gitOid: gitOid.subarray(1) }), '20 bytes expected'],
+    ['a gitOid of 32 bytes', files({ gitOid: config.sha256 }), 'at most 20'],
+    ['a gitOid in hex', files({ gitOid: 'e8a1' }), 'a bytes expected'],
+    ['lfs that is a number', files({ lfs: 1 }), 'a boolean expected'],
+    ['lfs that is null', files({ lfs: null }), 'a boolean expected'],
+    [
+      'an empty file that git does not call empty',
+      refused([{ ...empty, gitOid, lfs }], {}),
+      'is empty, but not for git',
+    ],
+    [
+      'the same bytes with two names in git',
+      refused([gitConfig, { ...gitConfig, path: 'copy.json', gitOid: commit }], {}),
+      'but not its name in git',
+    ],
+    ['a hub that is a URL', refused([gitConfig], { hub: 'https://huggingface.co' }), 'of a hub'],
+    ['a hub in upper case', refused([gitConfig], { hub: 'HuggingFace.co' }), 'host name of a hub'],
+    ['a hub with a port', refused([gitConfig], { hub: 'huggingface.co:443' }), 'host name of a hub'],
+    ['a hub without a name', refused([gitConfig], { hub: '' }), 'host name of a hub'],
+    ['a repository that climbs', refused([gitConfig], { repo: '../x' }), 'not a repository'],
+    ['a repository of three names', refused([gitConfig], { repo: 'a/b/c' }), 'not a repository'],
+    ['a repository with --', refused([gitConfig], { repo: 'a/b--c' }), 'not a repository'],
+    ['a repository in .git', refused([gitConfig], { repo: 'a/b.git' }), 'not a repository'],
+    ['a repository of another script', refused([gitConfig], { repo: 'a/б' }), 'not a repository'],
+    ['a source of another type', refused([gitConfig], { type: 'kernel' }), 'of the type'],
+    ['a commit in hex', refused([gitConfig], { commit: 'e8a1' }), 'a bytes expected'],
+    ['a commit of 32 bytes', refused([gitConfig], { commit: config.sha256 }), 'at most 20'],
+    ['an unknown field of a source', refused([gitConfig], { revision: 'main' }), 'unknown field'],
+    [
+      'a source without its commit',
+      dagCbor.encode(manifest([gitConfig], { source: { hub: 'a', repo: 'b', type: 'model' } })),
+      'only 3 fields',
+    ],
+  ]
+}
+
 const invalid: readonly (readonly [name: string, block: Uint8Array, expect: string])[] = [
   ['no bytes', Buffer.alloc(0), 'ends too early'],
   ['JSON', Buffer.from('{"type":"commonweight/manifest"}'), 'a map expected'],
@@ -88,21 +178,7 @@ const invalid: readonly (readonly [name: string, block: Uint8Array, expect: stri
     'the chunking',
   ],
   ['no files', dagCbor.encode(manifest([])), 'without files'],
-  [
-    'a source, reserved',
-    dagCbor.encode(manifest([config], { source: { hub: 'huggingface.co' } })),
-    'source of a manifest needs a newer version',
-  ],
-  [
-    'a git oid, reserved',
-    dagCbor.encode(manifest([{ ...config, gitOid: new Uint8Array(20) }])),
-    'gitOid of a manifest needs a newer version',
-  ],
-  [
-    'lfs, reserved',
-    dagCbor.encode(manifest([{ ...config, lfs: true }])),
-    'lfs of a manifest needs a newer version',
-  ],
+  ...sourceRefusals(),
   ['an unknown field', dagCbor.encode(manifest([config], { zzzzzzzzzzz: 1 })), 'unknown field'],
   [
     'an unknown field of a file',
@@ -191,17 +267,23 @@ const invalid: readonly (readonly [name: string, block: Uint8Array, expect: stri
   ],
 ]
 
+function hexBytes(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('hex')
+}
+
 const vectors = {
   format: 'commonweight/manifest version 1',
-  valid: valid.map(([name, why, files]) => {
-    const block = dagCbor.encode(manifest(files))
+  valid: [...valid, ...withSource].map(([name, why, files, from]) => {
+    const block = dagCbor.encode(manifest(files, from === undefined ? {} : { source: from }))
     return {
       name,
       why,
+      ...(from === undefined ? {} : { source: { ...from, commit: hexBytes(from.commit) } }),
       files: files.map(file => ({
         ...file,
-        sha256: Buffer.from(file.sha256).toString('hex'),
+        sha256: hexBytes(file.sha256),
         root: file.root.toString(),
+        ...('gitOid' in file ? { gitOid: hexBytes(file.gitOid) } : {}),
       })),
       block: Buffer.from(block).toString('base64'),
       cid: cidOf(0x71, block).toString(),

@@ -14,14 +14,22 @@ import {
   manifestBytesMax,
   manifestCid,
   manifestFilesMax,
+  type ManifestSource,
 } from '../../../src/manifest/manifest.ts'
+import type { GitFacts } from '../../../src/manifest/source.ts'
 import { emptyFileAt, largeFile, smallFile } from '../../support/manifests.ts'
 import { readVectors } from '../../support/vectors.ts'
 
 interface ManifestVectors {
   readonly valid: readonly {
     readonly name: string
-    readonly files: readonly { path: string; size: number; sha256: string; root: string }[]
+    readonly source?: ManifestSource
+    readonly files: readonly (GitFacts & {
+      readonly path: string
+      readonly size: number
+      readonly sha256: string
+      readonly root: string
+    })[]
     readonly block: string
     readonly cid: string
   }[]
@@ -65,12 +73,15 @@ test.for(vectors.valid)('valid: $name', vector => {
     root: parseCid(file.root),
   }))
   // In another order than they belong.
-  const manifest = makeManifest(files.toReversed())
+  const manifest = makeManifest(files.toReversed(), vector.source)
   const block = Buffer.from(vector.block, 'base64')
   expect(Buffer.from(encodeManifest(manifest))).toEqual(block)
   expect(manifestCid(block).toString()).toBe(vector.cid)
   const decoded = decodeManifest(block)
   expect(decoded.files.map(({ path }) => path)).toEqual(files.map(({ path }) => path))
+  expect(decoded.files.map(({ gitOid }) => gitOid)).toEqual(files.map(({ gitOid }) => gitOid))
+  expect(decoded.files.map(({ lfs }) => lfs)).toEqual(files.map(({ lfs }) => lfs))
+  expect(decoded.source).toEqual(vector.source)
   expect(Buffer.from(encodeManifest(decoded))).toEqual(block)
 })
 
@@ -81,7 +92,7 @@ test.for(vectors.invalid)('invalid: $name', ({ block, expect: reason }) => {
 })
 
 test('what a newer version is needed for says so in its hint', () => {
-  for (const name of ['version 2', 'another chunking', 'a source, reserved', 'lfs, reserved']) {
+  for (const name of ['version 2', 'another chunking']) {
     const block = vectors.invalid.find(vector => vector.name === name)?.block ?? ''
     expect(() => decodeManifest(Buffer.from(block, 'base64'))).toThrow(
       expect.objectContaining({ hint: 'update Commonweight' }),
@@ -118,6 +129,67 @@ test('encoding sorts nothing and drops what is not part of a manifest', () => {
   expect(() => encodeManifest(reversed)).toThrow('order')
   const extra = { ...manifest, files: manifest.files.map(file => ({ ...file, place: '/x' })) }
   expect(encodeManifest(extra)).toEqual(encodeManifest(manifest))
+})
+
+const anySource = fc.record({
+  hub: fc.constantFrom('huggingface.co', 'a', 'hub-1.example.org'),
+  repo: fc.constantFrom('a', 'org/Model', '01-ai/Yi-34B_x', 'x/y.z'),
+  type: fc.constantFrom('model', 'dataset', 'space'),
+  commit: fc
+    .uint8Array({ minLength: 20, maxLength: 20 })
+    .map(bytes => Buffer.from(bytes).toString('hex')),
+} as const)
+
+/** The file as git may call it: the same name for the same bytes. */
+function inGit(file: ManifestFile, lfs: boolean): ManifestFile {
+  const blob = file.size === 0 ? 'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391' : undefined
+  return { ...file, gitOid: blob ?? Buffer.from(file.sha256.subarray(0, 20)).toString('hex'), lfs }
+}
+
+function gitFacts({ path, gitOid, lfs }: ManifestFile): unknown {
+  return { path, gitOid, lfs }
+}
+
+test('a source and names in git are read as they were written, and as dag-cbor writes them', () => {
+  fc.assert(
+    fc.property(anyFiles, anySource, fc.boolean(), (files, source, lfs) => {
+      const named = files.map((file, index) => inGit(file, lfs && index % 2 === 0))
+      const manifest = makeManifest(named, source)
+      const block = encodeManifest(manifest)
+      const decoded = decodeManifest(block)
+      expect(decoded.source).toEqual(source)
+      expect(decoded.files.map(gitFacts)).toEqual(manifest.files.map(gitFacts))
+      expect(encodeManifest(decoded)).toEqual(block)
+      const plain = {
+        ...manifest,
+        source: { ...source, commit: Buffer.from(source.commit, 'hex') },
+        files: manifest.files.map(file => ({
+          ...file,
+          gitOid: Buffer.from(file.gitOid ?? '', 'hex'),
+        })),
+      }
+      expect(Buffer.from(block)).toEqual(Buffer.from(dagCbor.encode(plain)))
+      expect(manifestCid(block).equals(manifestCid(encodeManifest(makeManifest(files))))).toBe(
+        false,
+      )
+    }),
+  )
+})
+
+test('names in git without a source are refused, and a source without them', () => {
+  const source = {
+    hub: 'huggingface.co',
+    repo: 'a/b',
+    type: 'model',
+    commit: 'a'.repeat(40),
+  } as const
+  const named = inGit(smallFile('a'), false)
+  expect(() => makeManifest([named])).toThrow('has no source')
+  expect(() => makeManifest([named, smallFile('b')], source)).toThrow('"b" has no name in git')
+  expect(() => makeManifest([{ ...named, gitOid: 'A'.repeat(40) }], source)).toThrow(
+    '40 lower-case',
+  )
+  expect(() => makeManifest([named], { ...source, commit: 'main' })).toThrow('not a commit')
 })
 
 const manyFiles = Array.from({ length: manifestFilesMax + 1 }, (_, index) =>
