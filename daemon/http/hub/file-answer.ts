@@ -23,13 +23,26 @@ export interface FileHead {
 
 export function fileHead(file: ServedBytes, request: IncomingHttpHeaders): FileHead {
   const { commit, etag, isLfs, size } = file
-  const base = {
-    etag: `"${etag}"`,
+  const headers = {
     'x-repo-commit': commit,
-    'accept-ranges': 'bytes',
     ...(isLfs ? { 'x-linked-etag': `"${etag}"`, 'x-linked-size': String(size) } : {}),
     ...contentHeaders(file.path),
   }
+  return rangedHead({ etag, size, headers }, request)
+}
+
+export interface RangedBytes {
+  /** Without quotes. */
+  readonly etag: string
+  readonly size: number
+  /** What every answer about them has beside. */
+  readonly headers: Readonly<Record<string, string>>
+}
+
+/** What the conditions and the range of a request make of it. */
+export function rangedHead(bytes: RangedBytes, request: IncomingHttpHeaders): FileHead {
+  const { etag, size } = bytes
+  const base = { ...bytes.headers, etag: `"${etag}"`, 'accept-ranges': 'bytes' }
   if (matches(request['if-none-match'], etag)) {
     return { status: 304, headers: base, start: 0, end: 0 }
   }

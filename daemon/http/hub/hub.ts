@@ -5,17 +5,16 @@
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../../../src/core/clock.ts'
-import { isAbort, messageOf } from '../../../src/core/errors.ts'
 import type { Logger } from '../../../src/core/log.ts'
 import type { Gateway } from '../../../src/node.ts'
 import type { Plugin } from '../server.ts'
 import { answerRepository, type HubQuestion } from './answers.ts'
 import { Bodies, goneSignal } from './body.ts'
-import type { FileHead } from './file-answer.ts'
 import { type GuardOptions, refuseStranger } from './host-guard.ts'
 import { summaryBody } from './repository.ts'
-import { type Answer, answerOfError, busy, notFound, refused } from './refusal.ts'
+import { type Answer, answerOfError, notFound, refused } from './refusal.ts'
 import { Repositories } from './repositories.ts'
+import { type Exchange, send, sendFile, sendText } from './send.ts'
 import { parseTarget, type Target } from './target.ts'
 
 export interface HubDeps {
@@ -88,8 +87,8 @@ async function answer(
   }
   const given = answerRepository(question)
   if (given.kind === 'answer') return send(reply, given)
-  if (given.kind === 'text') return sendText(reply, request, given)
-  return sendFile(hub, given, { request, reply, model: found.repository.model })
+  if (given.kind === 'text') return sendText(given, { request, reply })
+  return sendFile(hub, { ...given, model: found.repository.model }, { request, reply })
 }
 
 function answerGlobal(
@@ -142,64 +141,6 @@ function listModels(gateway: Gateway, type: string, query: URLSearchParams): obj
 
 function ok(body: unknown): Answer {
   return { status: 200, headers: {}, body }
-}
-
-function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
-  return reply
-    .code(status)
-    .headers({ ...headers, 'x-content-type-options': 'nosniff' })
-    .type('application/json; charset=utf-8')
-    .send(JSON.stringify(body))
-}
-
-function sendText(
-  reply: FastifyReply,
-  { method }: FastifyRequest,
-  { head, text }: { head: FileHead; text: string },
-): FastifyReply {
-  const bytes = Buffer.from(text).subarray(head.start, head.end)
-  reply.hijack()
-  reply.raw.writeHead(head.status, { ...head.headers, 'x-content-type-options': 'nosniff' })
-  reply.raw.end(method === 'HEAD' ? undefined : bytes)
-  return reply
-}
-
-async function sendFile(
-  { bodies, clock, gateway, log }: Hub,
-  { file, head }: Extract<ReturnType<typeof answerRepository>, { kind: 'file' }>,
-  { request, reply, model }: Exchange & { model: Parameters<Gateway['open']>[0] },
-): Promise<FastifyReply> {
-  const hasBody = request.method !== 'HEAD' && head.end > head.start
-  if (hasBody && bodies.isFull) {
-    return send(reply, busy('too many files are being read', request.headers['user-agent'] ?? ''))
-  }
-  const response = reply.raw
-  const writeHead = (): void => {
-    reply.hijack()
-    response.writeHead(head.status, { ...head.headers, 'x-content-type-options': 'nosniff' })
-  }
-  if (!hasBody) {
-    writeHead()
-    response.end()
-    return reply
-  }
-  const opened = gateway.open(model, file)
-  try {
-    const span = { offset: head.start, end: head.end }
-    await bodies.send(opened, span, { response, clock, writeHead })
-  } catch (error) {
-    if (!response.headersSent && !response.destroyed) throw error
-    // All that is left is to end early, which clients notice by the length.
-    if (!isAbort(error)) log.warn('a file was not sent whole', { error: messageOf(error) })
-  } finally {
-    opened[Symbol.dispose]()
-  }
-  return reply
-}
-
-interface Exchange {
-  readonly request: FastifyRequest
-  readonly reply: FastifyReply
 }
 
 async function answerError({ log }: Hub, error: unknown, exchange: Exchange): Promise<void> {

@@ -1,0 +1,85 @@
+/** The last step of every answer: JSON, a text, or a file as it comes. */
+
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Clock } from '../../../src/core/clock.ts'
+import { isAbort, messageOf, UnavailableError } from '../../../src/core/errors.ts'
+import type { Logger } from '../../../src/core/log.ts'
+import type { ManifestFile } from '../../../src/manifest/manifest.ts'
+import type { Gateway, NamedModel } from '../../../src/node.ts'
+import type { Bodies } from './body.ts'
+import type { FileHead } from './file-answer.ts'
+import type { Answer } from './refusal.ts'
+
+export interface Exchange {
+  readonly request: FastifyRequest
+  readonly reply: FastifyReply
+}
+
+export interface SendDeps {
+  readonly bodies: Bodies
+  readonly clock: Clock
+  readonly gateway: Gateway
+  readonly log: Logger
+}
+
+export interface SentFile {
+  readonly head: FileHead
+  readonly model: NamedModel
+  readonly file: ManifestFile
+}
+
+export function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
+  return reply
+    .code(status)
+    .headers({ ...headers, 'x-content-type-options': 'nosniff' })
+    .type('application/json; charset=utf-8')
+    .send(JSON.stringify(body))
+}
+
+export function sendText(
+  { head, text }: { readonly head: FileHead; readonly text: string },
+  { request, reply }: Exchange,
+): FastifyReply {
+  const bytes = Buffer.from(text).subarray(head.start, head.end)
+  writeHead(reply, head)
+  reply.raw.end(request.method === 'HEAD' ? undefined : bytes)
+  return reply
+}
+
+/** Rejects, with nothing sent, when the first bytes cannot be had. */
+export async function sendFile(
+  deps: SendDeps,
+  sent: SentFile,
+  { request, reply }: Exchange,
+): Promise<FastifyReply> {
+  if (request.method === 'HEAD' || sent.head.end === sent.head.start) {
+    writeHead(reply, sent.head)
+    reply.raw.end()
+  } else {
+    await sendBody(deps, sent, reply)
+  }
+  return reply
+}
+
+async function sendBody(
+  { bodies, clock, gateway, log }: SendDeps,
+  { file, head, model }: SentFile,
+  reply: FastifyReply,
+): Promise<void> {
+  if (bodies.isFull) throw new UnavailableError('too many files are being read')
+  const response = reply.raw
+  using opened = gateway.open(model, file)
+  try {
+    const span = { offset: head.start, end: head.end }
+    await bodies.send(opened, span, { response, clock, writeHead: () => writeHead(reply, head) })
+  } catch (error) {
+    if (!response.headersSent && !response.destroyed) throw error
+    // All that is left is to end early, which clients notice by the length.
+    if (!isAbort(error)) log.warn('a file was not sent whole', { error: messageOf(error) })
+  }
+}
+
+function writeHead(reply: FastifyReply, { headers, status }: FileHead): void {
+  reply.hijack()
+  reply.raw.writeHead(status, { ...headers, 'x-content-type-options': 'nosniff' })
+}
