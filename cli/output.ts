@@ -14,7 +14,7 @@ import type * as Contract from '../src/api/contract.ts'
 import { CommonweightError, isAbort, messageOf } from '../src/core/errors.ts'
 import { second } from '../src/core/units.ts'
 import { progressBar, progressLine } from './progress.ts'
-import { printable } from './text.ts'
+import { printable, withHome } from './text.ts'
 
 /** One line of --json output. */
 export type JsonLine = Readonly<Record<string, unknown>> & { readonly type: string }
@@ -38,6 +38,8 @@ export interface OutputOptions {
   readonly colorErr: boolean
   /** False where the locale cannot show block characters. */
   readonly unicode: boolean
+  /** As the user gave it by flag: the commands that we name are given it too. */
+  readonly home?: string | undefined
   /** Monotonic milliseconds. */
   readonly monotonic: () => number
 }
@@ -102,7 +104,7 @@ export class Output {
 
   /** A remark: what is going on, said once. Nothing with --quiet. */
   note(message: string): void {
-    if (!this.quiet) this.#say(printable(message))
+    if (!this.quiet) this.#say(printable(this.#addressed(message)))
   }
 
   /** Something a person should know although the command goes on. */
@@ -113,7 +115,7 @@ export class Output {
 
   hint(message: string): void {
     this.#clearBar()
-    this.#options.stderr.write(`hint: ${printable(message)}\n`)
+    this.#options.stderr.write(`hint: ${printable(this.#addressed(message))}\n`)
   }
 
   /** A question that an answer on the terminal follows. */
@@ -124,7 +126,8 @@ export class Output {
 
   /** Ends the command's output: what went wrong, what to do, and with --json the error object. */
   error(error: unknown): void {
-    const { code, message, hint } = describeError(error)
+    const { code, message, hint: general } = describeError(error)
+    const hint = general === undefined ? undefined : this.#addressed(general)
     const { colorErr } = this.#options
     this.#clearBar()
     const shown = printable(message, { keepLines: true })
@@ -155,6 +158,10 @@ export class Output {
     this.#phase = ''
     this.#startedAtMs = undefined
     this.#progressAtMs = Number.NEGATIVE_INFINITY
+  }
+
+  #addressed(text: string): string {
+    return withHome(text, this.#options.home)
   }
 
   #drawBar(event: Contract.ProgressEvent): void {

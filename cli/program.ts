@@ -76,7 +76,7 @@ export async function runProgram(argv: readonly string[], io: Io): Promise<numbe
   const program: Command = buildProgram(() => context.output)
   using context = new Context({
     flags: () => flagsOf(program, argv, io.env),
-    output: flags => openOutput(flags, io),
+    output: flags => openOutput(flags, program.opts<{ home?: string }>().home, io),
     defineVerb: command => defineVerb(command, context),
     cwd: io.cwd,
   })
@@ -144,7 +144,11 @@ function flagsOf(program: Command, argv: readonly string[], env: NodeJS.ProcessE
   }
 }
 
-function openOutput(flags: GlobalFlags, { stdout, stderr, env }: Io): Output {
+function openOutput(
+  flags: GlobalFlags,
+  home: string | undefined,
+  { stdout, stderr, env }: Io,
+): Output {
   const locale = env['LC_ALL'] ?? env['LC_CTYPE'] ?? env['LANG'] ?? ''
   return new Output({
     stdout,
@@ -153,6 +157,7 @@ function openOutput(flags: GlobalFlags, { stdout, stderr, env }: Io): Output {
     quiet: flags.quiet,
     colorOut: wantsColor(flags.color, stdout),
     colorErr: wantsColor(flags.color, stderr),
+    home,
     unicode: process.platform === 'win32' || /utf-?8/i.test(locale),
     monotonic: () => performance.now(),
   })

@@ -51,3 +51,17 @@ export function plural(count: number, noun: string): string {
 export function shortId(id: string): string {
   return id.slice(0, 8)
 }
+
+/** A command in a text for people: what a hint says to run. */
+const commandPattern = /\bcommonweight (?!--home)(?=[a-z])/g
+
+/** Makes the commands that a text names work on the home in use: one given by flag, they do not know. */
+export function withHome(text: string, home: string | undefined): string {
+  if (home === undefined) return text
+  return text.replace(commandPattern, () => `commonweight --home ${quoted(home)} `)
+}
+
+/** As a shell takes it. */
+function quoted(word: string): string {
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", String.raw`'\''`)}'`
+}

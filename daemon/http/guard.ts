@@ -4,6 +4,7 @@
  */
 
 import type { FastifyRequest } from 'fastify'
+import { contractDigest, contractHeader } from '../../src/api/contract-digest.ts'
 import { apiVersion, apiVersionHeader, routes } from '../../src/api/contract.ts'
 import { ConflictError, errorFromCode, InvalidInputError } from '../../src/core/errors.ts'
 import { stopping } from '../operations.ts'
@@ -18,9 +19,10 @@ export interface GuardOptions {
 }
 
 export function guard({ closing }: GuardOptions): Plugin {
+  const contract = contractDigest()
   return app => {
     app.addHook('onRequest', async (request, reply) => {
-      reply.header(apiVersionHeader, apiVersion)
+      reply.header(apiVersionHeader, apiVersion).header(contractHeader, contract)
       // Nothing here is for a cache, and nothing is to be guessed from the bytes.
       reply.header('cache-control', 'no-store').header('x-content-type-options', 'nosniff')
       refuseBrowser(request)
@@ -53,6 +55,6 @@ function refuseOtherVersion(request: FastifyRequest): void {
   if (version === String(apiVersion) || request.routeOptions.url === routes.stop) return
   throw new ConflictError(
     `this daemon speaks version ${apiVersion} of the control API and the command version ${String(version)}`,
-    { hint: 'restart the daemon with the version of the command: commonweight stop' },
+    { hint: 'end the daemon with commonweight stop, then run the command again' },
   )
 }

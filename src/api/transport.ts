@@ -63,8 +63,12 @@ async function send(paths: HomePaths, call: Call): Promise<IncomingMessage> {
   const response = await exchange(paths, call)
   const version = response.headers[api.apiVersionHeader]
   const ok = response.statusCode !== undefined && response.statusCode < 300
-  if (!ok)
-    throw rebuild(api.errorBodySchema.safeParse(parseJson(await readAll(response, call))).data)
+  if (!ok) {
+    const { data } = api.errorBodySchema.safeParse(parseJson(await readAll(response, call)))
+    if (isNotUnderstood(data) && (await isOtherContract(response)))
+      throw otherVersion(`: ${data?.message}`)
+    throw rebuild(data)
+  }
   // An older or newer daemon may still be told to stop.
   if (version !== String(api.apiVersion) && call.path !== api.routes.stop) throw otherVersion()
   return response
@@ -131,9 +135,20 @@ function lost(cause?: unknown): UnavailableError {
   })
 }
 
-function otherVersion(): ConflictError {
-  return new ConflictError('the daemon is of another version than this command', {
-    hint: 'restart it: commonweight stop',
+/** What a daemon says of a field or a route that it has never heard of, and of other mistakes. */
+function isNotUnderstood(body: api.ErrorBody | undefined): boolean {
+  return body?.code === 'INVALID_INPUT' || body?.message.startsWith('no such route') === true
+}
+
+/** Loaded when needed: it costs more than all else that a command does here. */
+async function isOtherContract({ headers }: IncomingMessage): Promise<boolean> {
+  const { contractDigest, contractHeader } = await import('./contract-digest.ts')
+  return headers[contractHeader] !== contractDigest()
+}
+
+function otherVersion(said = ''): ConflictError {
+  return new ConflictError(`the daemon is of another version than this command${said}`, {
+    hint: 'end it with commonweight stop, then run this again',
   })
 }
 
@@ -203,10 +218,8 @@ function parseJson(text: string): unknown {
 function checked<T>(schema: z.ZodType<T>, value: unknown): T {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
+  // An answer of our own contract fits: so it is another one, or a bug that a restart does not hide.
   const [issue] = parsed.error.issues
-  const where = issue?.path.join('.') ?? ''
-  throw new ConflictError(`the daemon's answer is not understood: ${where} ${issue?.message}`, {
-    cause: parsed.error,
-    hint: 'the daemon may be of another version: commonweight stop',
-  })
+  const where = issue === undefined || issue.path.length === 0 ? '' : `${issue.path.join('.')}: `
+  throw otherVersion(`, and its answer is not understood (${where}${issue?.message})`)
 }

@@ -10,6 +10,7 @@ import { openClient } from '../../src/api/client.ts'
 import type { Client } from '../../src/api/client.ts'
 import * as api from '../../src/api/contract.ts'
 import { homePaths } from '../../src/api/home.ts'
+import { contractDigest, contractHeader } from '../../src/api/contract-digest.ts'
 import { isNoDaemon } from '../../src/api/transport.ts'
 import { ConflictError, errorFromCode, errorTable } from '../../src/core/errors.ts'
 import { openControlDaemon } from '../support/control-daemon.ts'
@@ -278,6 +279,36 @@ test('refuses another version of the API, both ways', async () => {
   await client.stop()
   newer.close()
 })
+
+test.for([
+  ['a field', 400, { code: 'INVALID_INPUT', message: 'request: Unrecognized key: "order"' }],
+  ['a route', 404, { code: 'NOT_FOUND', message: 'no such route: POST /v1/operations' }],
+] as const)(
+  'says that a daemon that does not know %s is an older one',
+  async ([, status, body]) => {
+    await using scratch = await openScratchFolder()
+    const paths = homePaths(scratch.path)
+    const headers: Record<string, string> = { 'commonweight-api': '1' }
+    const server = createServer((_, response) => {
+      response.writeHead(status, headers).end(JSON.stringify({ type: 'error', ...body }))
+    }).listen(paths.socket)
+    await once(server, 'listening')
+    const asked = (): Promise<unknown> =>
+      Array.fromAsync(openClient(paths).run({ kind: 'verify' })).catch((error: unknown) => error)
+    // One from before contracts had a digest, one with another, and one with ours, which is right.
+    const older = {
+      code: 'CONFLICT',
+      message: `the daemon is of another version than this command: ${body.message}`,
+      hint: 'end it with commonweight stop, then run this again',
+    }
+    expect(await asked()).toMatchObject(older)
+    headers[contractHeader] = '0123456789abcdef'
+    expect(await asked()).toMatchObject(older)
+    headers[contractHeader] = contractDigest()
+    expect(await asked()).toMatchObject(body)
+    server.close()
+  },
+)
 
 const browserHeaders: Record<string, string>[] = [
   { origin: 'https://evil.example' },

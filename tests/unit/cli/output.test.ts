@@ -149,3 +149,12 @@ test('knows the width of a terminal and none of a pipe', () => {
   expect(openOutput({ terminal: true, columns: 40 }).columns).toBe(40)
   expect(openOutput().columns).toBeUndefined()
 })
+
+test('names the home that was given by flag in what it says to run', () => {
+  const output = openOutput({ home: '/x', json: true })
+  output.note('to follow it: commonweight attach 12')
+  output.error(new InvalidInputError('no', { hint: 'commonweight stop' }))
+  expect(err).toContain('commonweight: to follow it: commonweight --home /x attach 12\n')
+  expect(err).toContain('hint: commonweight --home /x stop\n')
+  expect(JSON.parse(out)).toMatchObject({ hint: 'commonweight --home /x stop' })
+})

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { plural, printable, shorten, shortenMiddle, widthOf } from '../../../cli/text.ts'
+import { plural, printable, shorten, shortenMiddle, widthOf, withHome } from '../../../cli/text.ts'
 
 test('shows control characters as escapes instead of sending them to the terminal', () => {
   expect(printable('a\u001B[2Jb\u0007\r\nc')).toBe(String.raw`a\x1b[2Jb\x07\x0d\x0ac`)
@@ -45,4 +45,16 @@ test('never makes a cut text wider than asked', () => {
 test('counts in plain words', () => {
   expect(plural(1, 'file')).toBe('1 file')
   expect(plural(12_345, 'file')).toBe('12,345 files')
+})
+
+test('makes the commands that a text names work on the home in use', () => {
+  const text = 'end it with commonweight stop, or commonweight pull REF'
+  expect(withHome(text, undefined)).toBe(text)
+  const there = 'end it with commonweight --home ./a stop, or commonweight --home ./a pull REF'
+  expect(withHome(text, './a')).toBe(there)
+  expect(withHome(there, './a')).toBe(there)
+  expect(withHome('commonweight stop', "it's mine")).toBe(
+    String.raw`commonweight --home 'it'\''s mine' stop`,
+  )
+  expect(withHome('a newer commonweight: upgrade', './a')).toBe('a newer commonweight: upgrade')
 })
