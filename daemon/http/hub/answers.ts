@@ -3,7 +3,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { ManifestFile } from '../../../src/manifest/manifest.ts'
 import { type FileHead, fileHead } from './file-answer.ts'
-import { type GitEntry, pointerText } from './git-commit.ts'
+import { type GitEntry, pointerText } from '../../../src/manifest/git-commit.ts'
 import { type Answer, notFound, refused } from './refusal.ts'
 import {
   commitsBody,

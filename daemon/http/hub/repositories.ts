@@ -3,7 +3,7 @@
 import { isAbort, UnavailableError } from '../../../src/core/errors.ts'
 import { second } from '../../../src/core/units.ts'
 import type { Gateway } from '../../../src/node.ts'
-import { commitOf, type GitCommit } from './git-commit.ts'
+import { commitOf, type GitCommit } from '../../../src/manifest/git-commit.ts'
 import type { RepoTarget } from './target.ts'
 import type { Repository } from './repository.ts'
 

@@ -1,7 +1,7 @@
 /** A model as the Hub shows it: JSON of its info, its tree and its refs. */
 
 import type { NamedModel } from '../../../src/node.ts'
-import type { GitCommit, GitEntry, GitFile, GitFolder } from './git-commit.ts'
+import type { GitCommit, GitEntry, GitFile, GitFolder } from '../../../src/manifest/git-commit.ts'
 
 export interface Repository {
   readonly model: NamedModel

@@ -4,12 +4,12 @@ import { execFileSync } from 'node:child_process'
 import { writeFile, mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { expect, test } from 'vitest'
-import { commitOf, pointerText } from '../../../../../daemon/http/hub/git-commit.ts'
-import { fromHex } from '../../../../../src/core/bytes.ts'
-import { rawCid } from '../../../../../src/core/cid.ts'
-import { sha256 } from '../../../../../src/core/digest.ts'
-import { makeManifest } from '../../../../../src/manifest/manifest.ts'
-import { openScratchFolder } from '../../../../support/scratch-folder.ts'
+import { commitOf, pointerText } from '../../../src/manifest/git-commit.ts'
+import { fromHex } from '../../../src/core/bytes.ts'
+import { rawCid } from '../../../src/core/cid.ts'
+import { sha256 } from '../../../src/core/digest.ts'
+import { makeManifest } from '../../../src/manifest/manifest.ts'
+import { openScratchFolder } from '../../support/scratch-folder.ts'
 
 function filesNamed(...paths: string[]): ReturnType<typeof makeManifest>['files'] {
   const files = paths.map(path => {

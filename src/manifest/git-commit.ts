@@ -4,9 +4,9 @@
  * it holds the bytes or not: each file is a Git LFS pointer.
  */
 
-import { hash } from 'node:crypto'
-import { toHex, viewOf } from '../../../src/core/bytes.ts'
-import type { Manifest, ManifestFile } from '../../../src/manifest/manifest.ts'
+import { toHex } from '../core/bytes.ts'
+import { gitOid } from '../core/git.ts'
+import type { Manifest, ManifestFile } from './manifest.ts'
 
 export interface GitFile {
   readonly kind: 'file'
@@ -67,10 +67,6 @@ function gitFile(file: ManifestFile): GitFile {
   const pointer = Buffer.from(pointerText({ sha256, size }))
   const oid = gitOid('blob', pointer)
   return { kind: 'file', path, oid, sha256, size, pointerSize: pointer.length, file }
-}
-
-function gitOid(type: 'blob' | 'commit' | 'tree', bytes: Uint8Array): string {
-  return hash('sha1', Buffer.concat([Buffer.from(`${type} ${bytes.length}\0`), viewOf(bytes)]))
 }
 
 /** A folder while its files are still being added. */
