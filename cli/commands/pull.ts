@@ -57,6 +57,9 @@ export function define(command: Command, context: Context): void {
           'What is on this disk already, in another model or an older revision, is linked or copied ' +
             'and not fetched. A pull that was interrupted, even by kill -9 or a power cut, goes on ' +
             'where it was: run it again, or start the daemon.',
+          'A model that is here already is completed, and what commonweight verify found damaged is repaired: ' +
+            'only the bad chunks are fetched. With --to the damaged file is kept beside the new one as ' +
+            'FILE.damaged; a seeded file is yours and is never overwritten.',
           'When every source is gone midway, the pull says what is missing and waits for one to return; ' +
             'after --find-timeout it ends with code 5 and keeps what it has.',
         ],
@@ -118,7 +121,7 @@ async function pull(context: Context, ref: string, options: PullOptions): Promis
 export function showPulled({ output }: Context, pulled: PulledEvent): void {
   output.result(pulled, () => {
     const { files, bytes, bytesFetched, bytesReused, seconds: took, sources } = pulled
-    const rate = took > 0 ? `, ${formatRate(bytesFetched / took)}` : ''
+    const rate = took > 0 && bytesFetched > 0 ? `, ${formatRate(bytesFetched / took)}` : ''
     const from = sources.map(({ peerId, bytes: sent }) => `${formatBytes(sent)} from ${peerId}`)
     return fields(
       [

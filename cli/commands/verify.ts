@@ -22,7 +22,8 @@ export function define(command: Command, context: Context): void {
       pageEnd({
         notes: [
           'Each bad chunk is printed with its file and byte range (the end is the first byte after it). ' +
-            'A bad chunk is no longer served; pull fetches it again.',
+            'A bad chunk is no longer served. Pull the model again to repair what was pulled: only the bad ' +
+            'chunks are fetched. A seeded file is yours, and nothing overwrites it.',
           'An argument that begins with / or . or that names something on this disk is a path.',
         ],
         examples: [
@@ -66,6 +67,7 @@ export function showVerified(context: Context, verified: VerifiedEvent): void {
   const damaged = new Set(bad.map(({ place }) => place)).size
   output.warn(`${plural(bad.length, 'bad chunk')} in ${plural(damaged, 'file')}`)
   output.hint(
-    'commonweight pull REF fetches them again; commonweight providers REF shows from whom',
+    'commonweight pull REF repairs what was pulled; a seeded file is yours: put the right bytes there ' +
+      'or seed it again',
   )
 }

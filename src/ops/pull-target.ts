@@ -3,13 +3,15 @@
 import { dirname, join, sep } from 'node:path'
 import { type CID, sameCid } from '../core/cid.ts'
 import { InvalidInputError } from '../core/errors.ts'
-import type { HeldModel, Store } from '../store/store.ts'
+import type { HeldModel, ModelOrigin, Store } from '../store/store.ts'
 
 export interface Target {
   /** Absolute. */
   readonly folder: string
   /** The model is kept elsewhere and stays there: only its files are wanted here too. */
   readonly isCopy: boolean
+  /** What was seeded stays the user's, whatever of it is fetched again. */
+  readonly origin: ModelOrigin
   /** Absolute place of a file of the manifest. */
   placeOf(path: string): string
 }
@@ -34,11 +36,12 @@ export async function chooseTarget(
   const own = model === undefined ? ownFolder(store, modelsFolder, wish) : folderOf(store, model)
   const folder = wish.to ?? own
   if (model === undefined || folder === own) {
-    return { folder, isCopy: false, placeOf: placesOf(store, model, folder) }
+    const origin = model?.origin ?? 'pulled'
+    return { folder, isCopy: false, origin, placeOf: placesOf(store, model, folder) }
   }
   refuseInside(own, folder)
   const isWhole = store.model(wish.manifest)?.state === 'complete'
-  return { folder, isCopy: isWhole, placeOf: path => placeIn(folder, path) }
+  return { folder, isCopy: isWhole, origin: 'pulled', placeOf: path => placeIn(folder, path) }
 }
 
 /** A file of a model that is here already stays where it is; the others go to the folder. */

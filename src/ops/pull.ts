@@ -126,7 +126,7 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
       manifest: cid,
       block: fetched.block,
       name,
-      origin: 'pulled',
+      origin: target.origin,
       folder: target.folder,
       pinned: request.seed,
       seeding: request.seed,

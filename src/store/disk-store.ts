@@ -16,7 +16,7 @@ import type { ChunkTable } from '../dag/chunk-table.ts'
 import { ChunkIndex, type Content, type IndexedFile } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { openDatabase } from './database.ts'
-import { isGone, regularStamp } from './files.ts'
+import { isGone, isInside, regularStamp } from './files.ts'
 import { Removal } from './gc.ts'
 import { type Change, type Copy, hasChunk, Holdings } from './holdings.ts'
 import { indexMigrations, stateMigrations } from './migrations.ts'
@@ -25,6 +25,7 @@ import { OpenFiles } from './open-files.ts'
 import type { Partial } from './partial.ts'
 import { Partials } from './partials.ts'
 import type { GrowingHashes } from './prefix-hash.ts'
+import type { Owner } from './repair.ts'
 import { requireSpace, type Reserve } from './space.ts'
 import { StateDb } from './state-db.ts'
 import type {
@@ -106,12 +107,23 @@ export async function openStore(deps: StoreDeps, options: StorePaths & Reserve):
     checkReserve: folder => requireSpace(folder, 0, options),
     wholeSha256: (place, signal) => deps.wholeSha256(place, signal),
     growing: deps.growing,
+    ownerOf: place => ownerOf(state, options.models, place),
+    forgetReads(place) {
+      holdings.forgetSeen(place)
+      files.forget(place)
+    },
   })
   const modelsFolder = options.models
   const removal = new Removal({ index, state, holdings, models, partials, files, modelsFolder })
   const reader = new ChunkReader({ index, holdings, files })
   const parts = { index, state, holdings, files, models, partials, removal, reader }
   return new DiskStore(parts, options, stack.move())
+}
+
+async function ownerOf(state: StateDb, modelsFolder: string, place: string): Promise<Owner> {
+  if (await isInside(modelsFolder, place)) return 'home'
+  const models = state.modelsAt(place)
+  return models.length > 0 && models.every(({ origin }) => origin === 'pulled') ? 'pull' : 'user'
 }
 
 interface Parts {
@@ -327,6 +339,10 @@ class DiskStore implements Store {
 
   openPartial(spec: PartialSpec): Promise<Partial> {
     return this.#parts.partials.open(spec)
+  }
+
+  tidy(folder: string): Promise<void> {
+    return this.#parts.partials.tidy(folder)
   }
 
   putPending(pull: PendingPull): void {

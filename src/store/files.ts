@@ -18,6 +18,7 @@ import {
   open,
   realpath,
   rename,
+  rmdir,
   stat,
   unlink,
 } from 'node:fs/promises'
@@ -226,6 +227,21 @@ export async function removeFile(path: string): Promise<boolean> {
     if (isGone(error)) return false
     throw asStorageError(`deleting ${path}`, error)
   }
+}
+
+/** Deletes a folder unless something is in it. */
+export async function removeIfEmpty(folder: string): Promise<void> {
+  try {
+    await rmdir(folder)
+  } catch (error) {
+    if (isInUse(error) || isGone(error)) return
+    throw asStorageError(`removing the empty folder ${folder}`, error)
+  }
+}
+
+function isInUse(error: unknown): boolean {
+  const code = systemCode(error)
+  return code === 'ENOTEMPTY' || code === 'EEXIST'
 }
 
 const hints: Readonly<Record<string, string>> = {

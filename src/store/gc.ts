@@ -9,14 +9,14 @@
  * 3. Nothing of a running pull is touched.
  */
 
-import { opendir, rmdir } from 'node:fs/promises'
+import { opendir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { CID } from '../core/cid.ts'
-import { ConflictError, systemCode } from '../core/errors.ts'
+import { ConflictError } from '../core/errors.ts'
 import { sameStamp, stampOf } from '../core/file-stamp.ts'
 import type { ChunkIndex, Content, IndexedPartial } from './chunk-index.ts'
-import { asStorageError, isInside, partialFolderName, removeFile, statLink } from './files.ts'
+import { isInside, partialFolderName, removeFile, removeIfEmpty, statLink } from './files.ts'
 import type { Holdings } from './holdings.ts'
 import type { Models } from './models.ts'
 import type { OpenFiles } from './open-files.ts'
@@ -143,6 +143,7 @@ export class Removal {
       files.forget(partial.part)
     }
     await countAndRemove(partial.part, dryRun, tally)
+    if (!dryRun) await this.#deps.partials.tidy(partial.folder)
   }
 
   /** Partials of places that no model wants. */
@@ -165,8 +166,9 @@ export class Removal {
       }
     }
     for await (const part of partsBelow(modelsFolder, 0)) {
-      if (!known.has(part) && !this.#deps.partials.isWriting(part))
-        await countAndRemove(part, dryRun, tally)
+      if (known.has(part) || this.#deps.partials.isWriting(part)) continue
+      await countAndRemove(part, dryRun, tally)
+      if (!dryRun) await this.#deps.partials.tidy(dirname(dirname(part)))
     }
   }
 
@@ -194,7 +196,7 @@ export class Removal {
     placements: readonly ModelPlacement[],
   ): Promise<void> {
     const { modelsFolder } = this.#deps
-    await removeIfEmpty(join(model.folder, partialFolderName))
+    await this.#deps.partials.tidy(model.folder)
     if (!(await isInside(modelsFolder, model.folder))) return
     const folders = new Set<string>()
     for (const { place } of placements) {
@@ -243,15 +245,5 @@ async function* partsBelow(folder: string, depth: number): AsyncGenerator<string
     } else {
       yield* partsBelow(path, depth + 1)
     }
-  }
-}
-
-async function removeIfEmpty(folder: string): Promise<void> {
-  try {
-    await rmdir(folder)
-  } catch (error) {
-    const code = systemCode(error)
-    if (code === 'ENOTEMPTY' || code === 'EEXIST' || code === 'ENOENT' || code === 'ENOTDIR') return
-    throw asStorageError(`removing the empty folder ${folder}`, error)
   }
 }

@@ -17,7 +17,7 @@ import { type FileHandle, lstat } from 'node:fs/promises'
 import { Bitfield } from '../core/bitfield.ts'
 import { equalBytes, toHex } from '../core/bytes.ts'
 import { sha256 as sha256Of } from '../core/digest.ts'
-import { ConflictError, IntegrityError, StorageError } from '../core/errors.ts'
+import { IntegrityError, StorageError } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
@@ -26,8 +26,9 @@ import type { ChunkIndex, Content } from './chunk-index.ts'
 import { readFull } from './chunk-reader.ts'
 import { asStorageError, moveIntoPlace, openFolder, removeFile, splitPlace } from './files.ts'
 import type { Holdings, LivePartial } from './holdings.ts'
-import type { Partial, WriteTarget } from './partial.ts'
+import type { Partial, PublishedFile, WriteTarget } from './partial.ts'
 import { type GrowingHashes, PrefixHash } from './prefix-hash.ts'
+import { type Owner, placeTaken, type Repair, replaceFile } from './repair.ts'
 import type { NewFile, PartialSpec } from './store.ts'
 
 /** Bits are recorded every so many chunks: 8 MiB fetched again after kill -9, at 0.03 ms a commit. */
@@ -44,6 +45,9 @@ export interface PartialDeps {
   /** Throws StorageError when the disk is so full that a download has to stop. */
   checkReserve(folder: string): Promise<void>
   wholeSha256(place: string, signal?: AbortSignal): Promise<Uint8Array>
+  ownerOf(place: string): Promise<Owner>
+  /** What was read at the place before says nothing of it any more. */
+  forgetReads(place: string): void
   /** Hashes a file while it is written; undefined: at the end only. */
   readonly growing?: GrowingHashes | undefined
 }
@@ -57,6 +61,8 @@ export interface OpenedPartial {
   readonly ino: bigint
   readonly held: Bitfield
   readonly durable: Bitfield
+  /** Set when a damaged file lies at the place, which the whole one replaces. */
+  readonly repair: Repair | undefined
 }
 
 export class PartialFile implements Partial, LivePartial {
@@ -98,19 +104,19 @@ export class PartialFile implements Partial, LivePartial {
     return written
   }
 
-  async publish(): Promise<NewFile> {
+  async publish(): Promise<PublishedFile> {
     await this.#settled()
     this.#requireOpen()
     if (!this.held.isFull) throw new Error(`published before it is complete: ${this.#place}`)
     await this.#sync()
     const { table, root } = this.#opened.spec
     const sha256 = await this.#hashWhole()
-    const stamp = await this.#move(sha256)
+    const { stamp, keptAs } = await this.#move(sha256)
     const file = { place: this.#place, stamp, sha256, root, table }
     this.#index(file)
     this.#state = 'published'
     await removeFile(this.#opened.part)
-    return file
+    return { ...file, keptAs }
   }
 
   /** Chunks read back wrong are fetched again; once the file is being moved it is too late, and checked. */
@@ -295,14 +301,17 @@ export class PartialFile implements Partial, LivePartial {
     }
   }
 
-  async #move(sha256: Uint8Array): Promise<FileStamp> {
-    const { spec, part, handle } = this.#opened
+  async #move(sha256: Uint8Array): Promise<Pick<PublishedFile, 'stamp' | 'keptAs'>> {
+    const { spec, part, handle, repair } = this.#opened
     const { names, name } = splitPlace(spec.folder, spec.place)
     try {
       await using folder = await openFolder(spec.folder, names)
       this.#state = 'moving'
       const target = folder.at(name)
-      if (!(await moveIntoPlace(part, target))) return await this.#takeExisting(target, sha256)
+      const keptAs = repair && (await replaceFile(part, target, { place: spec.place, repair }))
+      if (repair === undefined && !(await moveIntoPlace(part, target))) {
+        return { stamp: await this.#takeExisting(target, sha256), keptAs: undefined }
+      }
       const stamp = stampOf(await handle.stat({ bigint: true }))
       const { ino } = await lstat(target, { bigint: true })
       if (ino !== stamp.ino) {
@@ -310,7 +319,7 @@ export class PartialFile implements Partial, LivePartial {
         throw new StorageError(`${part} was swapped while it was published`)
       }
       await folder.sync()
-      return stamp
+      return { stamp, keptAs }
     } catch (error) {
       this.#state = 'open'
       throw asStorageError(`publishing ${spec.place}`, error)
@@ -339,15 +348,10 @@ export class PartialFile implements Partial, LivePartial {
         index.indexChunks(proven, file)
         index.deletePartial(file.place)
       })
+      this.#deps.forgetReads(file.place)
       holdings.live.delete(file.place)
     })
   }
-}
-
-export function placeTaken(place: string): ConflictError {
-  return new ConflictError(`${place}: another file is there`, {
-    hint: 'it is left untouched: move it away, or pull to another folder with --to',
-  })
 }
 
 /** Which of the chunks in `claimed` do not have their digest on disk. */

@@ -14,6 +14,11 @@ export interface WriteTarget {
   readonly length: number
 }
 
+export interface PublishedFile extends NewFile {
+  /** Where the damaged file lies now that this one replaced, when it is kept. */
+  readonly keptAs: string | undefined
+}
+
 export interface Partial extends AsyncDisposable {
   /** Chunks on disk and believed, including those found at open; changes as chunks are written. */
   readonly held: Bitfield
@@ -34,7 +39,7 @@ export interface Partial extends AsyncDisposable {
    * it. IntegrityError when the manifest's SHA-256 is not that of its root; ConflictError, and
    * nothing overwritten, when another file took the place meanwhile.
    */
-  publish(): Promise<NewFile>
+  publish(): Promise<PublishedFile>
   /** Flushes and closes; the file and its bitmap stay for the next time. */
   [Symbol.asyncDispose](): Promise<void>
 }

@@ -12,7 +12,7 @@
 import { createHash } from 'node:crypto'
 import { constants } from 'node:fs'
 import { type FileHandle, open, stat } from 'node:fs/promises'
-import { basename, join, relative } from 'node:path'
+import { basename, dirname, join, relative } from 'node:path'
 import { Bitfield } from '../core/bitfield.ts'
 import { equalBytes } from '../core/bytes.ts'
 import { sameCid } from '../core/cid.ts'
@@ -24,12 +24,14 @@ import {
   openFolder,
   partialFolderName,
   removeFile,
+  removeIfEmpty,
   splitPlace,
   statLink,
 } from './files.ts'
-import { type PartialDeps, PartialFile, placeTaken, wrongChunks } from './partial-file.ts'
-import type { Partial } from './partial.ts'
-import type { NewFile, PartialSpec } from './store.ts'
+import { type PartialDeps, PartialFile, wrongChunks } from './partial-file.ts'
+import type { Partial, PublishedFile } from './partial.ts'
+import { copyDamaged, placeTaken, type Repair, repairOf } from './repair.ts'
+import type { PartialSpec } from './store.ts'
 
 export class Partials {
   readonly #deps: PartialDeps
@@ -48,6 +50,13 @@ export class Partials {
     return [...this.#taken.values()].includes(part)
   }
 
+  /** Removes the folder's partial folder once nothing is in it, nor about to be. */
+  async tidy(folder: string): Promise<void> {
+    const partials = join(folder, partialFolderName)
+    const isUsed = [...this.#taken.values()].some(part => dirname(part) === partials)
+    if (!isUsed) await removeIfEmpty(partials)
+  }
+
   async open(spec: PartialSpec): Promise<Partial> {
     const { place } = spec
     splitPlace(spec.folder, place)
@@ -58,7 +67,8 @@ export class Partials {
     }
     this.#taken.set(place, partOf(spec))
     try {
-      const partial = (await this.#adopt(spec)) ?? (await this.#open(spec))
+      const there = await this.#lookAt(spec)
+      const partial = there?.whole ?? (await this.#open(spec, there?.repair))
       return releasing(partial, () => this.#taken.delete(place))
     } catch (error) {
       this.#taken.delete(place)
@@ -66,16 +76,26 @@ export class Partials {
     }
   }
 
-  /** What lies at the place already, when it is the wanted file. */
+  /** What lies at the place already: the wanted file, or one of ours that is damaged. */
+  async #lookAt(
+    spec: PartialSpec,
+  ): Promise<{ whole?: Partial | undefined; repair?: Repair | undefined } | undefined> {
+    const stats = await statLink(spec.place)
+    if (stats === undefined) return undefined
+    if (!stats.isFile()) throw placeTaken(spec.place)
+    const whole = Number(stats.size) === spec.table.size ? await this.#adopt(spec) : undefined
+    if (whole !== undefined) return { whole }
+    return { repair: await repairOf(this.#deps, spec, stampOf(stats)) }
+  }
+
+  /** Undefined when it is not the wanted file. */
   async #adopt(spec: PartialSpec): Promise<Partial | undefined> {
     const { place, table, sha256 } = spec
-    const stats = await statLink(place)
-    if (stats === undefined) return undefined
-    if (!stats.isFile() || Number(stats.size) !== table.size) throw placeTaken(place)
     const actual = await this.#deps.wholeSha256(place)
-    if (sha256 !== undefined && !equalBytes(actual, sha256)) throw placeTaken(place)
+    if (sha256 !== undefined && !equalBytes(actual, sha256)) return undefined
     const full = Bitfield.full(table.count)
     const stamp = await hashExisting(spec, full)
+    if (stamp === undefined) return undefined
     return {
       held: full,
       write: () => Promise.resolve(),
@@ -89,7 +109,7 @@ export class Partials {
     { place, root, table }: PartialSpec,
     sha256: Uint8Array,
     stamp: FileStamp,
-  ): Promise<NewFile> {
+  ): Promise<PublishedFile> {
     const { index, holdings } = this.#deps
     const old = index.partialAt(place)
     const content = index.putContent(root, table, sha256)
@@ -101,16 +121,21 @@ export class Partials {
       })
     })
     if (old !== undefined) await removeFile(old.part)
-    return { place, stamp, sha256, root, table }
+    this.#deps.forgetReads(place)
+    return { place, stamp, sha256, root, table, keptAs: undefined }
   }
 
-  async #open(spec: PartialSpec): Promise<Partial> {
+  async #open(spec: PartialSpec, repair: Repair | undefined): Promise<Partial> {
     const { index, holdings, boot } = this.#deps
-    this.#forgetFile(spec.place)
+    // A damaged file is known until another one has its place: what is good of it goes on being served.
+    if (repair === undefined) this.#forgetFile(spec.place)
     const known = await this.#knownOf(spec)
     const part = partOf(spec)
     const name = basename(part)
     await using folder = await openFolder(spec.folder, [partialFolderName])
+    if (repair !== undefined && known === undefined) {
+      await copyDamaged(spec.place, folder.at(name), spec.table.size)
+    }
     const handle = await openPart(folder.at(name), part)
     try {
       const stats = await handle.stat({ bigint: true })
@@ -126,7 +151,7 @@ export class Partials {
         boot,
       }
       holdings.change([content.root], () => index.putPartial(row))
-      const partial = new PartialFile(this.#deps, { ...row, spec, handle })
+      const partial = new PartialFile(this.#deps, { ...row, spec, handle, repair })
       holdings.live.set(spec.place, partial)
       return partial
     } catch (error) {
@@ -215,15 +240,18 @@ async function openPart(path: string, shown: string): Promise<FileHandle> {
   }
 }
 
-/** The chunks of an existing file against the table; placeTaken when they differ or it moves meanwhile. */
-async function hashExisting({ place, table }: PartialSpec, all: Bitfield): Promise<FileStamp> {
+/** The chunks of an existing file against the table; undefined when they differ. */
+async function hashExisting(
+  { place, table }: PartialSpec,
+  all: Bitfield,
+): Promise<FileStamp | undefined> {
   try {
     await using handle = await open(place, constants.O_RDONLY | constants.O_NOFOLLOW)
     const stamp = stampOf(await handle.stat({ bigint: true }))
     const wrong = await wrongChunks(handle, table, all)
     const now = stampOf(await stat(place, { bigint: true }))
-    if (wrong.length > 0 || !sameStamp(stamp, now)) throw placeTaken(place)
-    return stamp
+    if (!sameStamp(stamp, now)) throw placeTaken(place)
+    return wrong.length > 0 ? undefined : stamp
   } catch (error) {
     throw asStorageError(`reading ${place}`, error)
   }

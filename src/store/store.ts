@@ -232,11 +232,14 @@ export interface Store extends BlockReader, AsyncDisposable {
   checkSpace(folder: string, bytes: number): Promise<void>
   /**
    * Opens or resumes the partial file for a place. A file that lies there already with the right
-   * bytes is taken as it is: `held` is full and nothing is left but to publish. ConflictError when
-   * other bytes lie there or the partial is open: its identity is the place, so one root may be
-   * fetched to two places at once.
+   * bytes is taken as it is: `held` is full and nothing is left but to publish. One that a pull wrote
+   * and that is damaged is repaired: what is good of it is held, and publishing replaces it.
+   * ConflictError when other bytes lie there or the partial is open: its identity is the place, so
+   * one root may be fetched to two places at once.
    */
   openPartial(spec: PartialSpec): Promise<Partial>
+  /** A download into the folder is over: what it needed there beside the files goes. */
+  tidy(folder: string): Promise<void>
   /** Remembers a pull so that the next start resumes it. */
   putPending(pull: PendingPull): void
   deletePending(id: string): void

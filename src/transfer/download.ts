@@ -8,6 +8,7 @@ import type { Clock } from '../core/clock.ts'
 import type { Logger } from '../core/log.ts'
 import { second } from '../core/units.ts'
 import type { Manifest } from '../manifest/manifest.ts'
+import { statLink } from '../store/files.ts'
 import type { Store } from '../store/store.ts'
 import type { Allowance } from './allowance.ts'
 import type { FetchedTable } from './fetch-table.ts'
@@ -28,6 +29,7 @@ export interface DownloadDeps {
     | 'held'
     | 'manifestBlock'
     | 'openPartial'
+    | 'tidy'
   >
   readonly finder: SourceFinder
   readonly clock: Clock
@@ -115,11 +117,12 @@ export async function download(
   if (left.length > 0) {
     // One file may be wanted at several places: it is fetched to the first and copied from there.
     const { firsts, twins } = splitTwins(left)
-    await deps.store.checkSpace(request.folder, bytesMissing(deps, left))
+    await deps.store.checkSpace(request.folder, await bytesMissing(deps, left))
     await fetchFiles(deps, request, { options, tally, files: firsts })
     const rest = await reuseFiles(deps, request, { options, tally, files: twins })
     await fetchFiles(deps, request, { options, tally, files: rest })
   }
+  await deps.store.tidy(request.folder)
   options.onProgress(tally.progress('publishing', 0))
   return tally.result()
 }
@@ -174,14 +177,18 @@ async function reuseFiles(
   return left
 }
 
-/** What partial files hold already takes no more space. */
-function bytesMissing({ store }: DownloadDeps, files: readonly WantedFile[]): number {
+/** What partial files hold already takes no more space; a damaged file is there until it is replaced. */
+async function bytesMissing(
+  { store }: DownloadDeps,
+  files: readonly WantedFile[],
+): Promise<number> {
   let bytes = 0
-  for (const { root, size } of files) {
+  for (const { root, size, place } of files) {
     const held = store.held(root)
     const isPartial = held !== undefined && held.length > 0 && !held.isFull
+    const isRepair = isPartial && (await statLink(place)) !== undefined
     // Chunks are nearly of one size; the reserve covers the difference.
-    bytes += isPartial ? Math.ceil(size * (1 - held.count / held.length)) : size
+    bytes += isPartial && !isRepair ? Math.ceil(size * (1 - held.count / held.length)) : size
   }
   return bytes
 }

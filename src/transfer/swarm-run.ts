@@ -385,7 +385,8 @@ export class SwarmRun {
       return
     }
     try {
-      await partial.publish()
+      const { keptAs } = await partial.publish()
+      if (keptAs !== undefined) this.#options.onNotice('info', keptNotice(keptAs))
       await partial[Symbol.asyncDispose]()
     } catch (error) {
       if (error instanceof IntegrityError) entry.wanted.table?.blame?.(error)
@@ -444,6 +445,10 @@ export class SwarmRun {
       hint: 'run the same pull again later: what was fetched is kept',
     })
   }
+}
+
+function keptNotice(path: string): string {
+  return `the damaged file is kept as ${path}: delete it when you do not need it`
 }
 
 const cancelled = new UnavailableError('not needed any more')

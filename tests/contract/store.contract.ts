@@ -20,7 +20,7 @@ import {
 import { stampOf } from '../../src/core/file-stamp.ts'
 import { verifyDigest } from '../../src/dag/verify.ts'
 import type { WriteTarget } from '../../src/store/partial.ts'
-import type { HeldChange, Store } from '../../src/store/store.ts'
+import type { HeldChange, ModelOrigin, PartialSpec, Store } from '../../src/store/store.ts'
 import { flipByteKeepingStamp } from '../support/bit-rot.ts'
 import { openScratchFolder, type ScratchFolder } from '../support/scratch-folder.ts'
 import {
@@ -462,13 +462,103 @@ export function storeContract(name: string, open: (folder: string) => Promise<St
         expect(await readdir(join(models, 'gone'))).toEqual(['d.bin'])
         expect(await store.gc({ dryRun: false })).toEqual(planned)
         expect(await readdir(models)).toEqual(['kept'])
-        expect(await readdir(join(models, 'kept', '.commonweight'))).toEqual([])
+        expect(await readdir(join(models, 'kept'))).toEqual(['a.bin'])
         const left = store.models().map(({ manifest }) => manifest.toString())
         expect(left).toEqual([kept, own, away].map(({ manifest }) => manifest.toString()))
         expect(left).not.toContain(gone.manifest.toString())
         expect(store.chunkTable(config.root)).toBeUndefined()
         expect(store.findChunk(config.table.digest(0))).toEqual([])
         expect(store.held(weights.root)?.isFull).toBe(true)
+      })
+    })
+
+    describe('repairing', () => {
+      /** A pulled model with one chunk damaged, as verify finds it. */
+      async function damage(folder: string, origin: ModelOrigin = 'pulled'): Promise<PartialSpec> {
+        await seedModel(store, folder, { 'weights.bin': weights }, { origin })
+        const spec = partialSpec(folder, 'weights.bin', weights)
+        const wrong = Buffer.from(weights.bytes)
+        wrong.fill(0, weights.table.offset(1), weights.table.offset(1) + 1)
+        await writeFile(spec.place, wrong)
+        const stamp = stampOf(await stat(spec.place, { bigint: true }))
+        store.confirm(spec.place, stamp, [1])
+        return spec
+      }
+
+      test('fetches just the damaged chunks of a file that a pull wrote, and replaces it', async () => {
+        const spec = await damage(join(models, 'org'))
+        {
+          await using partial = await store.openPartial(spec)
+          expect([...partial.held.runs()]).toEqual([
+            [0, 1],
+            [2, 3],
+          ])
+          expect((await store.readChunk(weights.root, 0)).length).toBe(100)
+          await writeChunks(partial, weights, [1])
+          expect(await partial.publish()).toMatchObject({ keptAs: undefined })
+        }
+        await store.tidy(spec.folder)
+        expect(await readdir(spec.folder)).toEqual(['weights.bin'])
+        expect(await readFile(spec.place)).toEqual(weights.bytes)
+        expect(store.models().map(({ state }) => state)).toEqual(['complete'])
+        for (const [chunk, { bytes }] of weights.blocks.entries()) {
+          expect(await store.readChunk(weights.root, chunk)).toEqual(bytes)
+        }
+      })
+
+      test('goes on with a repair that was interrupted', async () => {
+        const spec = await damage(join(models, 'org'))
+        await (await store.openPartial(spec))[Symbol.asyncDispose]()
+        await reopen()
+        await using partial = await store.openPartial(spec)
+        await writeChunks(partial, weights, [1])
+        await partial.publish()
+        expect(await readFile(spec.place)).toEqual(weights.bytes)
+      })
+
+      test('keeps the damaged file where the user said to pull to', async () => {
+        const spec = await damage(user)
+        const damaged = await readFile(spec.place)
+        await writeFile(`${spec.place}.damaged`, 'of an earlier time')
+        await using partial = await store.openPartial(spec)
+        await writeChunks(partial, weights, [1])
+        const keptAs = `${spec.place}.damaged-2`
+        expect(await partial.publish()).toMatchObject({ keptAs })
+        expect(await readFile(spec.place)).toEqual(weights.bytes)
+        expect(await readFile(keptAs)).toEqual(damaged)
+        expect(await readFile(`${spec.place}.damaged`, 'utf8')).toBe('of an earlier time')
+      })
+
+      test('takes what is left of a file that lost its end', async () => {
+        const spec = await damage(join(models, 'org'))
+        await writeFile(spec.place, weights.bytes.subarray(0, 150))
+        await store.refresh()
+        await using partial = await store.openPartial(spec)
+        expect([...partial.held.runs()]).toEqual([[0, 1]])
+        await writeChunks(partial, weights, [1, 2])
+        await partial.publish()
+        expect(await readFile(spec.place)).toEqual(weights.bytes)
+      })
+
+      test('never touches a seeded file, one that was edited, nor one that changes meanwhile', async () => {
+        const seeded = await damage(join(user, 'seeded'), 'seeded')
+        const before = await readFile(seeded.place)
+        await expect(store.openPartial(seeded)).rejects.toThrow(/not ours to overwrite/)
+        expect(await readFile(seeded.place)).toEqual(before)
+
+        const edited = await damage(join(user, 'edited'))
+        store.confirm(edited.place, stampOf(await stat(edited.place, { bigint: true })), [])
+        await writeFile(edited.place, 'mine')
+        await store.refresh()
+        await expect(store.openPartial(edited)).rejects.toThrow(/changed after it was pulled/)
+        expect(await readFile(edited.place, 'utf8')).toBe('mine')
+
+        const raced = await damage(join(user, 'raced'))
+        await using partial = await store.openPartial(raced)
+        await writeChunks(partial, weights, [1])
+        await writeFile(raced.place, 'mine')
+        await expect(partial.publish()).rejects.toThrow(ConflictError)
+        expect(await readFile(raced.place, 'utf8')).toBe('mine')
       })
     })
 
@@ -494,6 +584,12 @@ export function storeContract(name: string, open: (folder: string) => Promise<St
         expect((await store.readChunk(weights.root, 1)).length).toBe(200)
         expect(store.models().map(({ state }) => state)).toEqual(['complete'])
         expect(await readdir(join(user, '.commonweight'))).toEqual([])
+      })
+
+      test('leaves the folder of partial files to one that is open', async () => {
+        await using _ = await store.openPartial(partialSpec(user, 'weights.bin', weights))
+        await store.tidy(user)
+        expect(await readdir(user)).toEqual(['.commonweight'])
       })
 
       test('lets others write, several at a time, and believes a chunk when its write has ended', async () => {

@@ -97,6 +97,7 @@ function withRoom(store: Store): DownloadDeps['store'] {
     held: root => store.held(root),
     manifestBlock: manifest => store.manifestBlock(manifest),
     openPartial: spec => store.openPartial(spec),
+    tidy: folder => store.tidy(folder),
   }
 }
 
