@@ -105,5 +105,9 @@ function nodeOptions({ config, version }: DaemonOptions): NodeOptions {
       reserveFraction: settings['storage.reserve_fraction'],
     },
     webSeeds: { allowPrivate: settings['webseed.allow_private'] },
+    gateway: {
+      keep: settings['gateway.keep'],
+      cacheBytes: settings['gateway.cache_bytes'] ?? undefined,
+    },
   }
 }

@@ -28,6 +28,10 @@ export interface Settings {
   /** HOST:PORT of the gateway for clients of a hub, or `off`. */
   readonly 'http.listen': string
   readonly 'http.allow_hosts': readonly string[]
+  /** What becomes of the files that the gateway fetches for its readers. */
+  readonly 'gateway.keep': 'cache' | 'none' | 'pin'
+  /** Of those files together; null: as much as fits. */
+  readonly 'gateway.cache_bytes': number | null
   /** Bytes per second; null: no limit. */
   readonly 'bandwidth.max_down': number | null
   readonly 'bandwidth.max_up': number | null
@@ -78,6 +82,9 @@ export const settings: { readonly [K in SettingKey]: Setting<K> } = {
   },
   // Names under which others reach a gateway that does not listen on loopback only.
   'http.allow_hosts': { kind: 'list', schema: hostNames(), initial: [], flag: 'allow-host' },
+  'gateway.keep': { kind: 'word', schema: z.enum(['cache', 'pin', 'none']), initial: 'cache' },
+  // The reserve of the disk holds all the same, and the cache gives way to it.
+  'gateway.cache_bytes': { kind: 'bytes', schema: byteBudget(), initial: null },
   // Not for the LAN, where nobody's line gets full, unless it is asked for.
   'bandwidth.max_down': { kind: 'rate', schema: rate(), initial: null, flag: 'max-down' },
   'bandwidth.max_up': { kind: 'rate', schema: rate(), initial: null, flag: 'max-up' },
@@ -174,6 +181,13 @@ function byteCount(): z.ZodType<number> {
       message: 'expected a number of bytes, or one with its unit as in "10 GiB"',
     })
     return z.NEVER
+  })
+}
+
+/** A number of bytes; `off` is null. */
+function byteBudget(): z.ZodType<number | null> {
+  return z.union([z.literal('off').transform(() => null), byteCount()], {
+    error: 'expected a number of bytes, one with its unit as in "500 GiB", or "off"',
   })
 }
 

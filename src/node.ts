@@ -29,7 +29,7 @@ import type { Logger } from './core/log.ts'
 import { openGrowingHashes } from './ingest/growing-hash.ts'
 import { type HashPool, openHashPool } from './ingest/hash-file.ts'
 import { type Net, openNet, type NetOptions } from './net/net.ts'
-import { type Gateway, openGateway } from './ops/gateway.ts'
+import { type CacheOptions, type Gateway, openGateway } from './ops/gateway.ts'
 import { nameModel } from './ops/gateway-names.ts'
 import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkTo } from './ops/link.ts'
@@ -47,6 +47,7 @@ import { openStore } from './store/disk-store.ts'
 import type { Store } from './store/store.ts'
 
 export {
+  type CacheOptions,
   type Gateway,
   type NamedModel,
   type OpenedFile,
@@ -75,6 +76,8 @@ export interface NodeOptions {
     /** Web seeds may lie on this machine and its network. */
     readonly allowPrivate: boolean
   }
+  /** What becomes of the files that the gateway fetches for its readers. */
+  readonly gateway: CacheOptions
 }
 
 export type NodeStatus = Omit<
@@ -156,7 +159,7 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
     random: Math.random,
   }
   void work.run(signal => watchFiles(services, signal))
-  return nodeOver(services, parts.move())
+  return nodeOver(services, parts.move(), options)
 }
 
 interface Services extends PullDeps, SeedDeps {
@@ -166,12 +169,12 @@ interface Services extends PullDeps, SeedDeps {
   readonly work: Work
 }
 
-function nodeOver(services: Services, parts: AsyncDisposable): Node {
+function nodeOver(services: Services, parts: AsyncDisposable, options: NodeOptions): Node {
   return {
     ...networkOf(services),
     ...modelsOf(services),
     ...operationsOf(services),
-    gateway: openGateway(services),
+    gateway: openGateway(services, options.gateway),
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
   }
 }

@@ -28,6 +28,11 @@ export function define(command: Command, context: Context): void {
       collect,
     )
     .option(
+      '--gateway-keep <HOW>',
+      'cache, pin or none: what the gateway does with what it fetched',
+    )
+    .option('--gateway-cache-bytes <BYTES>', 'evict beyond so many bytes of it; or off')
+    .option(
       '--max-down <RATE>',
       'fetch at most so many bytes per second, as in 10MiB or 500KB; or off',
     )

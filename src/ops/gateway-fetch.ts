@@ -1,16 +1,17 @@
 /**
  * Files that are fetched while they are read: one download for all readers of a file. It runs as long
- * as somebody reads, and to its end when the model is pinned. What was fetched stays and is served.
+ * as somebody reads, and to its end when the model is pinned. What becomes of it then is up to the cache.
  */
 
 import type { Bitfield } from '../core/bitfield.ts'
-import { sameCid } from '../core/cid.ts'
+import { type CID, sameCid } from '../core/cid.ts'
 import { isAbort, messageOf, StorageError, UnavailableError } from '../core/errors.ts'
 import { minute, second } from '../core/units.ts'
 import { decodeManifest, type Manifest, type ManifestFile } from '../manifest/manifest.ts'
 import { download } from '../transfer/download.ts'
 import { fetchManifest } from '../transfer/fetch-manifest.ts'
 import type { NamedModel, Store } from '../store/store.ts'
+import type { ComingFile, FileCache } from './gateway-cache.ts'
 import { Steering } from './gateway-steering.ts'
 import type { PullDeps } from './pull.ts'
 import { chooseTarget } from './pull-target.ts'
@@ -21,8 +22,10 @@ export interface FetchDeps extends PullDeps {
   readonly work: Work
 }
 
-/** Clients come back after a pause, or read the next range: starting anew each time would cost more. */
-const lingerMs = 30 * second
+interface FileFetchDeps extends FetchDeps {
+  readonly cache: Pick<FileCache, 'arrived' | 'expect'>
+}
+
 /** How long to look for a manifest that nobody known has. */
 const findPatienceMs = 30 * second
 /** How long a download waits when nobody serves what is missing. */
@@ -31,11 +34,11 @@ const stallPatienceMs = 5 * minute
 const lookAgainMs = second / 4
 
 export class Fetches {
-  readonly #deps: FetchDeps
+  readonly #deps: FileFetchDeps
   readonly #manifests = new Map<string, Promise<Manifest>>()
   readonly #files = new Map<string, FileFetch>()
 
-  constructor(deps: FetchDeps) {
+  constructor(deps: FileFetchDeps) {
     this.#deps = deps
   }
 
@@ -53,7 +56,7 @@ export class Fetches {
     return started
   }
 
-  /** The download of a file, started unless it runs. Each call is to be followed by `leave`. */
+  /** The download of a file, started unless it runs. */
   join(model: NamedModel, file: ManifestFile): FileFetch {
     const key = file.root.toString()
     const known = this.#files.get(key)
@@ -62,23 +65,26 @@ export class Fetches {
       this.#files.set(key, fetch)
       void fetch.ended.then(() => this.#files.delete(key))
     }
-    fetch.readers += 1
     return fetch
+  }
+
+  /** Nobody reads the file any more: its download ends, unless the model is pinned. */
+  async left(root: CID): Promise<void> {
+    await this.#files.get(root.toString())?.stop()
   }
 }
 
 export class FileFetch {
-  readonly #deps: FetchDeps
+  readonly #deps: FileFetchDeps
   readonly #model: NamedModel
   readonly #file: ManifestFile
   readonly #steering: Steering
   readonly #stop = new AbortController()
   readonly ended: Promise<void>
-  readers = 0
   #failure: Error | undefined
   #isOver = false
 
-  constructor(deps: FetchDeps, model: NamedModel, file: ManifestFile) {
+  constructor(deps: FileFetchDeps, model: NamedModel, file: ManifestFile) {
     this.#deps = deps
     this.#model = model
     this.#file = file
@@ -122,13 +128,11 @@ export class FileFetch {
     this.#steering.advance(present)
   }
 
-  async leave(): Promise<void> {
-    this.readers -= 1
-    if (this.readers > 0 || this.#isOver) return
-    const { clock, store } = this.#deps
-    await clock.sleep(lingerMs, this.#stop.signal).catch(() => undefined)
-    const isPinned = store.model(this.#model.manifest)?.pinned === true
-    if (this.readers === 0 && !isPinned) this.#stop.abort()
+  /** Resolves when it has stopped; at once when it goes on because the model is pinned. */
+  async stop(): Promise<void> {
+    if (this.#deps.store.model(this.#model.manifest)?.pinned === true) return
+    this.#stop.abort()
+    await this.ended
   }
 
   async #run(): Promise<void> {
@@ -136,7 +140,7 @@ export class FileFetch {
     const { path } = this.#file
     const { name } = this.#model
     try {
-      await work.run(signal => this.#download(signal), this.#stop.signal)
+      await work.run(signal => this.#fetch(signal), this.#stop.signal)
       log.debug('a file was fetched for the gateway', { name, path })
     } catch (error) {
       this.#failure = asUnavailable(error)
@@ -149,11 +153,24 @@ export class FileFetch {
     }
   }
 
-  async #download(signal: AbortSignal): Promise<void> {
+  async #fetch(signal: AbortSignal): Promise<void> {
+    const { cache } = this.#deps
+    const model = this.#model
+    const file = this.#file
+    const coming: ComingFile = { model, file, ...(await placeOf(this.#deps, model, file)) }
+    try {
+      await cache.expect(coming)
+      signal.throwIfAborted()
+      await this.#download(coming, signal)
+    } finally {
+      cache.arrived(coming)
+    }
+  }
+
+  async #download({ folder, place }: ComingFile, signal: AbortSignal): Promise<void> {
     const { finder, modelsFolder, net } = this.#deps
     const { manifest } = this.#model
     const { root, sha256, size, path } = this.#file
-    const { folder, place } = await placeOf(this.#deps, this.#model, this.#file)
     await download(
       { ...this.#deps, finder: this.#steering.finderOver(finder) },
       {

@@ -4,14 +4,24 @@
  */
 
 import { raceSignal } from '../core/async.ts'
-import { IntegrityError, NotFoundError, UnavailableError } from '../core/errors.ts'
+import type { CID } from '../core/cid.ts'
+import {
+  IntegrityError,
+  isAbort,
+  messageOf,
+  NotFoundError,
+  UnavailableError,
+} from '../core/errors.ts'
 import { chunkBytesMax } from '../core/limits.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import { decodeManifest, type Manifest, type ManifestFile } from '../manifest/manifest.ts'
 import type { NamedModel } from '../store/store.ts'
+import { type CacheOptions, FileCache } from './gateway-cache.ts'
 import { type FetchDeps, Fetches, type FileFetch } from './gateway-fetch.ts'
+import { Readers } from './gateway-readers.ts'
 
 export type { NamedModel } from '../store/store.ts'
+export type { CacheOptions } from './gateway-cache.ts'
 
 /** Bytes that one read gives at most, and what `into` must have room for. */
 export const readBytesMax = chunkBytesMax
@@ -42,9 +52,22 @@ export interface Gateway {
   open(model: NamedModel, file: ManifestFile): OpenedFile
 }
 
-export function openGateway(deps: FetchDeps): Gateway {
-  const { store } = deps
-  const fetches = new Fetches(deps)
+export function openGateway(deps: FetchDeps, options: CacheOptions): Gateway {
+  const { clock, log, store, work } = deps
+  const cache = new FileCache(deps, options, root => readers.isUsed(root))
+  const fetches = new Fetches({ ...deps, cache })
+  const report = (error: unknown): void => {
+    if (!isAbort(error)) log.warn('the cache was not trimmed', { error: messageOf(error) })
+  }
+  const onIdle = (root: CID): void =>
+    void work
+      .run(async () => {
+        await fetches.left(root)
+        await cache.left(root)
+      })
+      .catch(report)
+  const readers = new Readers({ clock, closing: work.closing, onIdle })
+  void work.run(() => cache.open()).catch(report)
   return {
     find: name => store.findName(name),
     names: () => store.names(),
@@ -53,26 +76,38 @@ export function openGateway(deps: FetchDeps): Gateway {
       if (block !== undefined) return decodeManifest(block)
       return raceSignal(fetches.manifest(model), signal)
     },
-    open: (model, file) => new ReadFile(store, file, () => fetches.join(model, file)),
+    open(model, file) {
+      const { root } = file
+      readers.enter(root)
+      const leave = (): void => readers.leave(root)
+      return new ReadFile({ store, file, join: () => fetches.join(model, file), leave })
+    },
   }
 }
 
 /** A copy that turns out to be damaged is withdrawn, and there may be another one. */
 const triesMax = 3
 
+interface ReadFileDeps {
+  readonly store: FetchDeps['store']
+  readonly file: ManifestFile
+  join(): FileFetch
+  leave(): void
+}
+
 class ReadFile implements OpenedFile {
+  readonly #deps: ReadFileDeps
   readonly #store: FetchDeps['store']
   readonly #file: ManifestFile
-  readonly #join: () => FileFetch
   /** Once something of it had to be fetched. */
   #fetch: FileFetch | undefined
   #table: ChunkTable | undefined
   #isWhole = false
 
-  constructor(store: FetchDeps['store'], file: ManifestFile, join: () => FileFetch) {
-    this.#store = store
-    this.#file = file
-    this.#join = join
+  constructor(deps: ReadFileDeps) {
+    this.#deps = deps
+    this.#store = deps.store
+    this.#file = deps.file
   }
 
   get isWhole(): boolean {
@@ -98,8 +133,8 @@ class ReadFile implements OpenedFile {
   }
 
   [Symbol.dispose](): void {
-    void this.#fetch?.leave()
     this.#fetch = undefined
+    this.#deps.leave()
   }
 
   async #whenHere(offset: number, signal: AbortSignal): Promise<void> {
@@ -110,7 +145,7 @@ class ReadFile implements OpenedFile {
       this.#fetch?.advance(present)
       return
     }
-    this.#fetch ??= this.#join()
+    this.#fetch ??= this.#deps.join()
     await this.#fetch.whenHere(() => this.#chunkAt(offset), signal)
   }
 

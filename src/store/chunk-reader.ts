@@ -19,6 +19,7 @@ import { IntegrityError, NotFoundError, systemCode } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
 import type { Range } from '../core/ranges.ts'
 import type { ChunkRef } from '../dag/chunk-table.ts'
+import type { Cache } from './cache.ts'
 import type { ChunkIndex, Content } from './chunk-index.ts'
 import { asStorageError } from './files.ts'
 import { type Copy, hasChunk, type Holdings } from './holdings.ts'
@@ -29,6 +30,7 @@ export interface ChunkReaderDeps {
   readonly index: ChunkIndex
   readonly holdings: Holdings
   readonly files: OpenFiles
+  readonly cache: Pick<Cache, 'noteRead' | 'noteServed'>
 }
 
 /** What one try at one copy gave. */
@@ -55,6 +57,7 @@ export class ChunkReader {
     const isChunk = Number.isInteger(chunk) && chunk >= 0 && chunk < (content?.chunks ?? 0)
     if (content === undefined || !isChunk || !holdings.isServed(content.root))
       throw notHeld(root, chunk)
+    this.#deps.cache.noteServed(content)
     return this.#read(content, chunk, options)
   }
 
@@ -68,6 +71,7 @@ export class ChunkReader {
     const { index, holdings } = this.#deps
     const content = holdings.contentOf(root)
     if (content === undefined || start < 0 || end > content.chunks) throw notHeld(root, start)
+    this.#deps.cache.noteRead(content)
     const table = index.tableOf(content)
     const offset = table.offset(start)
     const span = { offset, length: table.offset(end) - offset }

@@ -13,6 +13,7 @@ import type { Logger } from '../core/log.ts'
 import type { Range } from '../core/ranges.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
+import { Cache } from './cache.ts'
 import { ChunkIndex, type Content, type IndexedFile } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { openDatabase } from './database.ts'
@@ -29,6 +30,7 @@ import type { Owner } from './repair.ts'
 import { requireSpace, type Reserve } from './space.ts'
 import { StateDb } from './state-db.ts'
 import type {
+  CachedFile,
   HeldChange,
   HeldFile,
   HeldModel,
@@ -115,8 +117,10 @@ export async function openStore(deps: StoreDeps, options: StorePaths & Reserve):
   })
   const modelsFolder = options.models
   const removal = new Removal({ index, state, holdings, models, partials, files, modelsFolder })
-  const reader = new ChunkReader({ index, holdings, files })
-  const parts = { index, state, holdings, files, models, partials, removal, reader }
+  // Closed before the databases: it has times to save.
+  const cache = stack.use(new Cache({ clock, index, state, holdings }))
+  const reader = new ChunkReader({ index, holdings, files, cache })
+  const parts = { index, state, cache, holdings, files, models, partials, removal, reader }
   return new DiskStore(parts, options, stack.move())
 }
 
@@ -129,6 +133,7 @@ async function ownerOf(state: StateDb, modelsFolder: string, place: string): Pro
 interface Parts {
   readonly index: ChunkIndex
   readonly state: StateDb
+  readonly cache: Cache
   readonly holdings: Holdings
   readonly files: OpenFiles
   readonly models: Models
@@ -329,6 +334,20 @@ class DiskStore implements Store {
       })
       this.#forgetReads(place)
     })
+  }
+
+  // The cache.
+
+  cacheFile(place: string): void {
+    this.#parts.cache.add(place)
+  }
+
+  cachedFiles(): CachedFile[] {
+    return this.#parts.cache.files()
+  }
+
+  evict(place: string): Promise<Removed> {
+    return this.#parts.removal.evict(place)
   }
 
   // Downloads.

@@ -87,6 +87,18 @@ export class Removal {
     return tally
   }
 
+  /** What is at a place of the cache, which its models go on to want. */
+  async evict(place: string): Promise<Removed> {
+    const { index, partials, state } = this.#deps
+    const tally = newTally()
+    const cached = state.cached().find(row => row.place === place)
+    if (cached === undefined || cached.pinned || partials.isOpen(place)) return tally
+    await this.#drop(place, { deleteFiles: true, dryRun: false }, tally)
+    const content = index.contentOf(cached.root)
+    if (content !== undefined) await this.#forget([content])
+    return tally
+  }
+
   /** What removing this model would do. */
   async #count(
     model: StoredModel,
@@ -110,8 +122,17 @@ export class Removal {
     how: { deleteFiles: boolean; dryRun: boolean },
     tally: Tally,
   ): Promise<void> {
+    if (!how.dryRun && this.#deps.state.modelsAt(place).length > 0) return
+    await this.#drop(place, how, tally)
+  }
+
+  async #drop(
+    place: string,
+    how: { deleteFiles: boolean; dryRun: boolean },
+    tally: Tally,
+  ): Promise<void> {
     const { index, state, holdings, files } = this.#deps
-    if (!how.dryRun && state.modelsAt(place).length > 0) return
+    if (!how.dryRun) state.deleteCached(place)
     const partial = index.partialAt(place)
     if (partial !== undefined) await this.#deletePartial(partial, how.dryRun, tally)
     const file = index.fileAt(place)

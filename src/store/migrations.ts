@@ -92,4 +92,8 @@ export const stateMigrations: readonly string[] = [
   ) WITHOUT ROWID;
   CREATE INDEX model_name ON model (name COLLATE NOCASE);
   `,
+  // Files that were fetched for readers of the gateway, and may go again.
+  `
+  CREATE TABLE cached (place TEXT PRIMARY KEY, read_ms INTEGER NOT NULL) WITHOUT ROWID;
+  `,
 ]

@@ -22,6 +22,16 @@ export interface StoredModel {
 
 const columns = 'id, manifest, name, origin, folder, pinned, seeding, added_ms, lost'
 
+/** A row of the cache, with what is wanted at its place. */
+export interface CachedPlace {
+  readonly place: string
+  readonly root: CID
+  readonly size: number
+  readonly readAtMs: number
+  /** Some model that wants the file is pinned. */
+  readonly pinned: boolean
+}
+
 /** Asked of 10,000 files at a time, so that SQLite looks into both databases and not we. */
 const heldChunks = `SELECT c.chunks FROM found.file f JOIN found.content c ON c.id = f.content
   WHERE f.place = m.place AND c.root = m.root AND f.changed = 0 AND f.damaged IS NULL`
@@ -114,6 +124,7 @@ export class StateDb {
       for (const { path, place, size, sha256, root } of model.files) {
         this.#db.run(sql, id, path, place, size, sha256, root.bytes)
       }
+      this.#uncache(model.files)
     })
   }
 
@@ -147,6 +158,28 @@ export class StateDb {
       const sql = 'INSERT OR REPLACE INTO name (name, manifest, link) VALUES (?, ?, ?)'
       this.#db.run(sql, name, manifest.bytes, link)
     })
+  }
+
+  putCached(place: string, readAtMs: number): void {
+    this.#db.run('INSERT OR REPLACE INTO cached (place, read_ms) VALUES (?, ?)', place, readAtMs)
+  }
+
+  deleteCached(place: string): void {
+    this.#db.run('DELETE FROM cached WHERE place = ?', place)
+  }
+
+  /** Read longest ago first. */
+  cached(): CachedPlace[] {
+    const sql = `SELECT c.place, c.read_ms, f.size, f.root, max(m.pinned) AS pinned
+      FROM cached c JOIN model_file f ON f.place = c.place JOIN model m ON m.id = f.model
+      GROUP BY c.place ORDER BY c.read_ms, c.place`
+    return this.#db.all(sql).map(row => ({
+      place: String(row['place']),
+      root: decodeCid(row['root'] as Uint8Array),
+      size: Number(row['size']),
+      readAtMs: Number(row['read_ms']),
+      pinned: row['pinned'] !== 0,
+    }))
   }
 
   deleteModel(model: StoredModel): void {
@@ -205,6 +238,12 @@ export class StateDb {
       seeding = ?, lost = 0 WHERE id = ?`
     this.#db.run(sql, name ?? null, origin, folder, Number(pinned), Number(seeding), known.id)
     return known.id
+  }
+
+  /** Whoever adds a file on purpose wants to keep it. */
+  #uncache(files: NewModel['files']): void {
+    if (this.#db.get('SELECT 1 FROM cached LIMIT 1') === undefined) return
+    for (const { place } of files) this.deleteCached(place)
   }
 
   /** A name means one model, the one that got it last: every other one loses it. */

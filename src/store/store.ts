@@ -144,6 +144,21 @@ export interface Place {
   readonly length: number
 }
 
+/** A file that was fetched for a reader, and that nobody promised to keep. */
+export interface CachedFile {
+  readonly place: string
+  readonly root: CID
+  readonly size: number
+  /** What of it is here. */
+  readonly bytesHeld: number
+  /** By whoever read it last, another node included. */
+  readonly readAtMs: number
+  /** When a peer got a chunk of it last, in this run. */
+  readonly servedAtMs: number | undefined
+  /** Some model that has it is pinned: it stays as long as that is so. */
+  readonly pinned: boolean
+}
+
 export interface PartialSpec {
   readonly root: CID
   /** Undefined when only the root is known: publish then finds it out, and has nothing to compare. */
@@ -226,6 +241,17 @@ export interface Store extends BlockReader, AsyncDisposable {
    * `damaged`: lifts quarantine and `changed`, then sets those aside.
    */
   confirm(place: string, stamp: FileStamp, damaged?: readonly number[]): void
+
+  // The cache.
+  /** The file at this place may be evicted, unless something of it is here already. */
+  cacheFile(place: string): void
+  /** Read longest ago first. */
+  cachedFiles(): CachedFile[]
+  /**
+   * Deletes what is at a cached place; the model is known as before. Nothing is deleted of a pinned model,
+   * nor of a file that is being fetched.
+   */
+  evict(place: string): Promise<Removed>
 
   // Downloads.
   /** Throws StorageError unless `bytes` more fit in `folder`'s file system above the reserve. */

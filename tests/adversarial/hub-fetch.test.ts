@@ -3,19 +3,23 @@
 import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { MiB, second } from '../../src/core/units.ts'
+import type { CacheOptions } from '../../src/node.ts'
 import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { seededBytes } from '../support/model-files.ts'
+import { until } from '../support/poll.ts'
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 const weights = seededBytes('weights that are far away', 96 * MiB + 11)
 const files = { 'config.json': '{"a":1}', 'empty.txt': '', 'model.safetensors': weights }
 
 /** Two nodes; the second knows the model of the first by a name and a link, and holds nothing of it. */
-async function openTwo(): Promise<{ far: HubGateway; near: HubGateway } & AsyncDisposable> {
+async function openTwo(
+  cache: Partial<CacheOptions> = {},
+): Promise<{ far: HubGateway; near: HubGateway } & AsyncDisposable> {
   await using opening = new AsyncDisposableStack()
   const far = opening.use(await openHubGateway())
   const manifest = await far.seed('far/model', files)
-  const near = opening.use(await openHubGateway())
+  const near = opening.use(await openHubGateway({ cache }))
   expect(near.node.name('org/model', far.node.link(manifest).link).held).toBe(false)
   const parts = opening.move()
   return { far, near, [Symbol.asyncDispose]: () => parts.disposeAsync() }
@@ -76,3 +80,44 @@ test('a known model that nobody serves is busy, soon', { timeout: 40_000 }, asyn
   expect([status, given['retry-after']]).toEqual([429, '10'])
   expect(performance.now() - startedMs).toBeLessThan(9.5 * second)
 })
+
+const forever = new AbortController().signal
+
+/** Reads all of it; how much of the model is here right after, and whether it is pinned. */
+async function readAll({ near }: { near: HubGateway }): Promise<string> {
+  const { body } = await near.ask('/org/model/resolve/main/model.safetensors')
+  expect(sha256(body)).toBe(sha256(weights))
+  const [model] = await near.node.models(forever)
+  expect(model?.bytesHeld).toBe(weights.length)
+  return model?.pinned === true ? 'pinned' : 'not pinned'
+}
+
+async function untilEvicted({ near }: { near: HubGateway }): Promise<void> {
+  await until('it is evicted', async () =>
+    near.logged.some(line => line.startsWith('info: evicted')) ? true : undefined,
+  )
+  const [model] = await near.node.models(forever)
+  expect(model?.bytesHeld).toBe(0)
+  // What it is called and what is in it is still known, and it can be read again.
+  const head = await near.ask('/org/model/resolve/main/model.safetensors', { method: 'HEAD' })
+  expect(head.headers['content-length']).toBe(String(weights.length))
+  await readAll({ near })
+}
+
+test(
+  'what was read is kept, pinned or dropped after its readers, as configured',
+  { timeout: 90_000 },
+  async () => {
+    await using none = await openTwo({ keep: 'none' })
+    await using small = await openTwo({ cacheBytes: 10 * MiB })
+    await using pin = await openTwo({ keep: 'pin', cacheBytes: 10 * MiB })
+    expect(await Promise.all([none, small, pin].map(readAll))).toEqual([
+      'not pinned',
+      'not pinned',
+      'pinned',
+    ])
+    await Promise.all([none, small].map(untilEvicted))
+    const [pinned] = await pin.near.node.models(forever)
+    expect(pinned).toMatchObject({ pinned: true, bytesHeld: weights.length })
+  },
+)

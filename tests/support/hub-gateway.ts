@@ -7,7 +7,7 @@ import { openHttp } from '../../daemon/http/server.ts'
 import { prepareHome } from '../../daemon/home.ts'
 import { homePaths } from '../../src/api/home.ts'
 import { systemClock } from '../../src/core/clock.ts'
-import { type Node, openNode } from '../../src/node.ts'
+import { type CacheOptions, type Node, openNode } from '../../src/node.ts'
 import { writeFiles } from './model-files.ts'
 import { openScratchFolder } from './scratch-folder.ts'
 import { recordingLog } from './store-fixture.ts'
@@ -40,7 +40,10 @@ export interface HubGateway extends AsyncDisposable {
 }
 
 export async function openHubGateway(
-  options: { readonly bootstrap?: readonly string[] } = {},
+  options: {
+    readonly bootstrap?: readonly string[]
+    readonly cache?: Partial<CacheOptions>
+  } = {},
 ): Promise<HubGateway> {
   await using opening = new AsyncDisposableStack()
   const scratch = opening.use(await openScratchFolder())
@@ -65,6 +68,7 @@ export async function openHubGateway(
         net,
         storage: { reserveBytes: 0, reserveFraction: 0 },
         webSeeds: { allowPrivate: false },
+        gateway: { keep: 'cache', cacheBytes: undefined, ...options.cache },
       },
     ),
   )

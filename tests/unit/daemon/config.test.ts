@@ -52,6 +52,19 @@ test('takes a value from the highest layer that has it, and says from where', as
   expect(from(config, 'mdns')).toEqual([true, 'default', 'default'])
 })
 
+test('a budget of the cache is bytes or off', async () => {
+  expect((await load()).settings['gateway.cache_bytes']).toBeNull()
+  const file = '[gateway]\nkeep = "none"\ncache_bytes = "500 GiB"'
+  expect((await load({ file })).settings).toMatchObject({
+    'gateway.keep': 'none',
+    'gateway.cache_bytes': 500 * GiB,
+  })
+  const env = { COMMONWEIGHT_GATEWAY_CACHE_BYTES: '1000' }
+  expect((await load({ file, env })).settings['gateway.cache_bytes']).toBe(1000)
+  const flags = ['--gateway-cache-bytes', 'off']
+  expect((await load({ file, flags })).settings['gateway.cache_bytes']).toBeNull()
+})
+
 test('is frozen', async () => {
   const config = await load()
   expect(Object.isFrozen(config) && Object.isFrozen(config.settings)).toBe(true)
@@ -166,6 +179,8 @@ test.for([
   [['--storage-reserve-fraction', 'half'], 'number'],
   [['--storage-reserve-bytes', '10 bananas'], '10 GiB'],
   [['--storage-reserve-bytes', '-1'], '10 GiB'],
+  [['--gateway-keep', 'all'], 'cache'],
+  [['--gateway-cache-bytes', 'much'], '500 GiB'],
   [['--mdns=maybe'], 'boolean'],
   [['--network', 'wan'], 'lan'],
 ] as const)('refuses the flags %s', async ([flags, words]) => {

@@ -51,6 +51,7 @@ async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
     modelsFolder: join(scratch.path, 'models'),
     webSeeds: { allowPrivate: false, agent: 'test' },
     random: () => 0,
+    cache: { expect: async () => undefined, arrived: () => undefined },
   })
   const parts = opening.move()
   return {
@@ -93,19 +94,15 @@ test('gives every chunk to whoever waits for it', async () => {
   expect(bench.store.present(content.root)?.isFull).toBe(true)
 })
 
-test('goes on for a while after its last reader, and not for longer', async () => {
+test('is one download for all readers of a file, and ends when they have left', async () => {
   await using bench = await openBench([holder({ freezes: 'chunks' })])
   await bench.fetches.manifest(model)
   const fetch = bench.fetches.join(model, file)
   expect(bench.fetches.join(model, file)).toBe(fetch)
-  void fetch.leave()
-  await bench.clock.advance(40 * second)
   expect(await bench.isOver(fetch)).toBe(false)
-  void fetch.leave()
-  await bench.clock.advance(29 * second)
-  expect(await bench.isOver(fetch)).toBe(false)
-  await bench.clock.advance(2 * second)
-  await fetch.ended
+  await bench.fetches.left(file.root)
+  expect(await bench.isOver(fetch)).toBe(true)
+  expect(bench.fetches.join(model, file)).not.toBe(fetch)
   await expect(fetch.whenHere(() => 0, signal)).rejects.toMatchObject({ code: 'UNAVAILABLE' })
 })
 
@@ -114,8 +111,7 @@ test('goes on without readers when the model is pinned', async () => {
   await bench.fetches.manifest(model)
   bench.store.setPinned(model.manifest, true)
   const fetch = bench.fetches.join(model, file)
-  void fetch.leave()
-  await bench.clock.advance(60 * second)
+  await bench.fetches.left(file.root)
   expect(await bench.isOver(fetch)).toBe(false)
 })
 
