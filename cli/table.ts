@@ -9,6 +9,8 @@ export interface Column<Row> {
   readonly align?: 'right'
   /** How the column gives way on a narrow terminal, and to how few columns; it stays whole without. */
   readonly shrink?: { readonly to: number; readonly cut: 'end' | 'middle' }
+  /** Left out where nothing else makes the line fit; the highest goes first. */
+  readonly drop?: number
   readonly style?: (text: string, row: Row) => string
 }
 
@@ -17,10 +19,11 @@ const gap = '  '
 /** The table's lines, header first; the empty string without rows. */
 export function table<Row>(
   rows: readonly Row[],
-  columns: readonly Column<Row>[],
+  all: readonly Column<Row>[],
   terminal: { columns: number | undefined; style: Style },
 ): string {
   if (rows.length === 0) return ''
+  const columns = shown(rows, all, terminal.columns)
   const cells = rows.map(row => columns.map(column => printable(column.value(row))))
   const natural = columns.map((column, at) =>
     Math.max(widthOf(column.title), ...cells.map(line => widthOf(line[at] ?? ''))),
@@ -35,6 +38,33 @@ export function table<Row>(
   )
   const title = terminal.style('bold', joined(header))
   return [title, ...lines.map(joined)].join('\n')
+}
+
+/** The columns that there is room for, each cut as far as it may be. */
+function shown<Row>(
+  rows: readonly Row[],
+  all: readonly Column<Row>[],
+  columnsMax: number | undefined,
+): readonly Column<Row>[] {
+  if (columnsMax === undefined) return all
+  const leastOf = ({ title, value, shrink }: Column<Row>): number => {
+    const natural = Math.max(widthOf(title), ...rows.map(row => widthOf(printable(value(row)))))
+    return Math.min(natural, shrink?.to ?? natural)
+  }
+  const columns = all.map(column => ({ column, least: leastOf(column) }))
+  const width = (): number =>
+    sum(columns.map(({ least }) => least)) + gap.length * (columns.length - 1)
+  const droppable = all
+    .filter(({ drop }) => drop !== undefined)
+    .toSorted((a, b) => (b.drop ?? 0) - (a.drop ?? 0))
+  for (const next of droppable) {
+    if (width() <= columnsMax) break
+    columns.splice(
+      columns.findIndex(({ column }) => column === next),
+      1,
+    )
+  }
+  return columns.map(({ column }) => column)
 }
 
 /** Lines of `name  value`, several lines for a list; names padded to the longest. */

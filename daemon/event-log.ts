@@ -38,6 +38,11 @@ export class EventLog {
     return this.#progress
   }
 
+  /** What ended it, when that was an error. */
+  get error(): ErrorBody | undefined {
+    return this.#last?.type === 'error' ? this.#last : undefined
+  }
+
   add(event: ProgressEvent | NoticeEvent): void {
     if (this.#last !== undefined) return
     if (event.type === 'progress') {

@@ -31,6 +31,8 @@ const runningMax = 64
 /** Finished ones are kept for a command that comes back for the result. */
 const finishedMax = 100
 const finishedKeptMs = hour
+/** Of the ended ones a status shows so many: what a person may have missed. */
+const endedShown = 5
 
 export interface OperationsDeps {
   readonly node: Pick<Node, 'seed' | 'pull' | 'verify' | 'connect'>
@@ -108,6 +110,13 @@ export class Operations {
   list(): OperationSummary[] {
     this.#forgetOld()
     return [...this.#all.values()].map(summaryOf)
+  }
+
+  /** For a status: all that run, and the few that ended last. */
+  recent(): OperationSummary[] {
+    const all = this.list()
+    const ended = all.filter(({ state }) => state !== 'running').slice(-endedShown)
+    return all.filter(summary => summary.state === 'running' || ended.includes(summary))
   }
 
   /** Takes nothing new: the daemon is stopping, and its node ends what runs. */
@@ -208,7 +217,7 @@ export class Operations {
     const operation = this.#all.get(id)
     if (operation !== undefined) return operation
     throw new NotFoundError(`no operation ${id}`, {
-      hint: 'it may have ended long ago, or with the last daemon; commonweight status lists them',
+      hint: 'it may have ended long ago, or with the last daemon; commonweight operations lists those that are known',
     })
   }
 
@@ -298,5 +307,6 @@ function summaryOf({ id, request, state, startedAtMs, events }: Operation): Oper
     state,
     startedAtMs,
     progress: events.progress,
+    error: state === 'failed' ? (events.error?.message ?? null) : null,
   }
 }

@@ -47,7 +47,8 @@ function started({ startedAtMs }: OperationSummary): string {
   return `${formatDuration(Math.max(0, Date.now() - startedAtMs))} ago`
 }
 
-function progressOf({ progress, state }: OperationSummary): string {
+function progressOf({ progress, state, error }: OperationSummary): string {
+  if (error !== null) return error
   return progress === null || state !== 'running' ? '-' : progressLine(progress)
 }
 

@@ -12,6 +12,10 @@ export function define(command: Command, context: Context): void {
     .description('Lists the connected peers and what went to and from each.')
     .addHelpText('after', () =>
       pageEnd({
+        notes: [
+          'PATH is how chunks travel: on a lane, on the libp2p stream, or not at all. A narrow terminal ' +
+            'shows fewer columns; --json has them all, and why a peer has no lane.',
+        ],
         examples: [
           { command: 'peers', about: 'all of them' },
           { command: 'peers --json | jq -s length', about: 'how many' },
@@ -44,9 +48,9 @@ const columns: readonly Column<PeerView>[] = [
     value: ({ rttMs }) => (rttMs === null ? '-' : `${Math.max(1, Math.round(rttMs))} ms`),
     align: 'right',
   },
-  { title: 'FILES', value: ({ files }) => String(files), align: 'right' },
-  { title: 'SINCE', value: since, align: 'right' },
-  { title: 'AGENT', value: ({ agent }) => agent ?? '-', shrink: { to: 8, cut: 'end' } },
+  { title: 'FILES', value: ({ files }) => String(files), align: 'right', drop: 1 },
+  { title: 'SINCE', value: since, align: 'right', drop: 2 },
+  { title: 'AGENT', value: ({ agent }) => agent ?? '-', shrink: { to: 8, cut: 'end' }, drop: 3 },
 ]
 
 function since({ connectedAtMs }: PeerView): string {

@@ -136,7 +136,7 @@ function daemonRoutes(app: FastifyInstance, deps: ControlDeps): void {
       apiVersion: api.apiVersion,
       ...deps.node.status(),
       memory: { rssBytes: process.memoryUsage.rss() },
-      operations: deps.operations.list(),
+      operations: deps.operations.recent(),
     }
     return reply.send(status)
   })

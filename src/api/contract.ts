@@ -202,6 +202,8 @@ export const operationSummarySchema = z.strictObject({
   state: z.enum(['running', 'done', 'failed', 'cancelled']),
   startedAtMs: count,
   progress: progressSchema.nullable(),
+  /** Why it failed. */
+  error: z.string().nullable(),
 })
 export type OperationSummary = z.infer<typeof operationSummarySchema>
 export const operationsResponseSchema = z.strictObject({
@@ -373,6 +375,7 @@ export const statusSchema = z.strictObject({
   /** Keys this node announces, and how many are due now. */
   announcing: z.strictObject({ keys: count, due: count, lastAtMs: count.nullable() }),
   memory: z.strictObject({ rssBytes: count }),
+  /** Those that run, and the few that ended last. */
   operations: z.array(operationSummarySchema),
 })
 export type StatusView = z.infer<typeof statusSchema>

@@ -197,3 +197,25 @@ test('a file edited in the middle of a pull is withdrawn for those who are pulli
   const { last } = succeeded(await pulling)
   await expectSameFiles(String(last['path']), folder)
 })
+
+test('a pull repairs what an earlier one wrote: only the bad chunk is fetched, and the rest stays', async () => {
+  const folder = await writeFiles(stage.file('mended'), {
+    'config.json': '{}',
+    'weights.bin': seededBytes('mended', 4 * MiB),
+  })
+  const model = await seed(seeder, folder, '--name', 'mended')
+  const to = stage.file('mended here')
+  await pull(puller, model.link, '--to', to)
+  const weights = join(to, 'weights.bin')
+  const damaged = await readFile(weights)
+  damaged.fill(0, 2 * MiB, 2 * MiB + 3)
+  await writeFile(weights, damaged)
+  // Not hashed since, it might be somebody's work.
+  expectError(await puller.cw('pull', 'mended'), 9, /changed after it was pulled/)
+  expect((await puller.cw('verify', 'mended')).code).toBe(6)
+  expect(await pull(puller, 'mended')).toMatchObject({ bytesFetched: MiB })
+  expect(await readFile(`${weights}.damaged`)).toEqual(damaged)
+  await rm(`${weights}.damaged`)
+  await expectSameFiles(to, folder)
+  expect((await show(puller, 'mended')).model.state).toBe('complete')
+})

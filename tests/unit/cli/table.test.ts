@@ -35,6 +35,21 @@ test('gives way in the columns that may, until it fits the terminal', () => {
   ])
 })
 
+test('leaves out what may be left out, the least important first, only where it must', () => {
+  const wide: readonly Column<Row>[] = [
+    ...columns,
+    { title: 'SINCE', value: () => '2m 10s', drop: 1 },
+    { title: 'AGENT', value: () => 'commonweight', shrink: { to: 8, cut: 'end' }, drop: 2 },
+  ]
+  const titles = (width: number): string[] | undefined =>
+    table(rows, wide, { columns: width, style: plain }).split('\n')[0]?.split(/ +/)
+  // The least widths are 6, 8, 6 and 8, and two between each.
+  expect(titles(34)).toEqual(['NAME', 'SIZE', 'SINCE', 'AGENT'])
+  expect(titles(33)).toEqual(['NAME', 'SIZE', 'SINCE'])
+  expect(titles(23)).toEqual(['NAME', 'SIZE'])
+  expect(titles(5)).toEqual(['NAME', 'SIZE'])
+})
+
 test('never cuts below the least that tells rows apart', () => {
   const [, first] = table(rows, columns, { columns: 5, style: plain }).split('\n')
   expect(first).toBe('sente…    87 MiB')

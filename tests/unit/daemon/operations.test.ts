@@ -105,7 +105,20 @@ test('ends with the error of the taxonomy, its code and its hint', async () => {
     message: 'taken',
     hint: 'use another',
   })
-  expect(operations.summary('id-1').state).toBe('failed')
+  expect(operations.summary('id-1')).toMatchObject({ state: 'failed', error: 'taken' })
+})
+
+test('shows in a status all that run and the five that ended last', async () => {
+  const { node, operations } = setUp()
+  operations.start(aPull('running'))
+  for (let count = 0; count < 7; count += 1) {
+    const events = allOf(operations.start(aPull(`ref-${count}`)))
+    node.started.at(-1)?.fail(new ConflictError('taken'))
+    await events
+  }
+  const shown = operations.recent().map(({ target }) => target)
+  expect(shown).toEqual(['running', 'ref-2', 'ref-3', 'ref-4', 'ref-5', 'ref-6'])
+  expect(operations.list()).toHaveLength(8)
 })
 
 test('logs a bug with its stack and ends with INTERNAL', async () => {
