@@ -15,21 +15,14 @@ const dimensionsMax = 4
 const alignmentKey = Buffer.from('general.alignment')
 const defaultAlignment = 32
 
-const types = { u32: 4, string: 8, array: 9 } as const
+export const ggufTypes = { u32: 4, string: 8, array: 9 } as const
 /** Bytes of a value by its type; undefined for strings and arrays. */
 const scalarBytes = [1, 1, 2, 2, 4, 4, 4, 1, undefined, undefined, 8, 8, 8] as const
 
 /** Where the tensors start, with 0 in front; throws InvalidInputError when this is no GGUF. */
 export async function ggufStarts(source: ByteSource): Promise<number[]> {
   const cursor = new HeaderCursor(source, headerBytesMax)
-  await cursor.load(24)
-  if (cursor.u32() !== ggufMagic) throw malformed('no GGUF magic')
-  const version = cursor.u32()
-  if (!versions.includes(version)) throw malformed(`GGUF version ${version}`)
-  const tensors = cursor.u64()
-  if (tensors > tensorsMax) throw malformed(`${tensors} tensors`)
-  const keyValues = cursor.u64()
-
+  const { keyValues, tensors } = await readCounts(cursor)
   const alignment = await readAlignment(cursor, keyValues)
   const offsets = await readOffsets(cursor, tensors)
   const dataStart = Math.ceil(cursor.at / alignment) * alignment
@@ -39,6 +32,19 @@ export async function ggufStarts(source: ByteSource): Promise<number[]> {
     offsets[index] = dataStart + offset
   }
   return startsFrom(offsets)
+}
+
+/** What every GGUF begins with. */
+export async function readCounts(
+  cursor: HeaderCursor,
+): Promise<{ readonly tensors: number; readonly keyValues: number }> {
+  await cursor.load(24)
+  if (cursor.u32() !== ggufMagic) throw malformed('no GGUF magic')
+  const version = cursor.u32()
+  if (!versions.includes(version)) throw malformed(`GGUF version ${version}`)
+  const tensors = cursor.u64()
+  if (tensors > tensorsMax) throw malformed(`${tensors} tensors`)
+  return { tensors, keyValues: cursor.u64() }
 }
 
 /** Reads over all key-values. */
@@ -54,7 +60,7 @@ async function readAlignment(cursor: HeaderCursor, keyValues: number): Promise<n
       continue
     }
     if (alignment !== undefined) throw malformed('general.alignment is given twice')
-    if (type !== types.u32) throw malformed('general.alignment is not a u32')
+    if (type !== ggufTypes.u32) throw malformed('general.alignment is not a u32')
     if (!cursor.has(4)) await cursor.load(4)
     alignment = cursor.u32()
     if (!isPowerOfTwo(alignment)) throw malformed(`an alignment of ${alignment}`)
@@ -74,14 +80,14 @@ async function skipKey(cursor: HeaderCursor): Promise<boolean> {
   return cursor.bytes(length).equals(alignmentKey)
 }
 
-async function skipValue(cursor: HeaderCursor, type: number): Promise<void> {
-  if (type === types.string) {
+export async function skipValue(cursor: HeaderCursor, type: number): Promise<void> {
+  if (type === ggufTypes.string) {
     await cursor.skipStrings(1)
-  } else if (type === types.array) {
+  } else if (type === ggufTypes.array) {
     if (!cursor.has(12)) await cursor.load(12)
     const itemType = cursor.u32()
     const count = cursor.u64()
-    if (itemType === types.string) await cursor.skipStrings(count)
+    if (itemType === ggufTypes.string) await cursor.skipStrings(count)
     else cursor.skip(count * scalarBytesOf(itemType))
   } else {
     cursor.skip(scalarBytesOf(type))

@@ -17,7 +17,7 @@ export const bodiesMax = 128
 const buffersKeptMax = 32
 /** A reader that takes nothing for so long is gone, or wants to hold memory. */
 const readerPatienceMs = 2 * minute
-/** Clients give up after ten seconds without a byte. */
+/** Clients of a hub give up after ten seconds without a byte. */
 const beatMs = 4 * second
 const firstByteMs = 8 * second
 /** One every four seconds, for longer than a download waits for somebody to serve: five minutes. */
@@ -28,6 +28,8 @@ export interface Reader {
   readonly response: ServerResponse
   readonly clock: Clock
   readonly writeHead: () => void
+  /** How long the first byte is waited for. */
+  readonly patienceMs?: number | undefined
 }
 
 export class Bodies {
@@ -42,12 +44,13 @@ export class Bodies {
    * Writes the span; `writeHead` is called when the first bytes are here. Rejects when it cannot be
    * completed: with the response untouched before that call, and destroyed after it.
    */
-  async send(file: OpenedFile, span: Span, { response, clock, writeHead }: Reader): Promise<void> {
+  async send(file: OpenedFile, span: Span, reader: Reader): Promise<void> {
+    const { clock, patienceMs = firstByteMs, response, writeHead } = reader
     const gone = goneSignal(response)
     // Each write hears of it by itself; unheard here it would end the process.
     response.on('error', () => undefined)
     const buffers = [this.#take(), this.#take()]
-    const outlet = new Outlet({ response, clock, gone })
+    const outlet = new Outlet({ response, clock, gone, patienceMs })
     this.#running += 1
     try {
       for (let offset = span.offset, turn = 0; offset < span.end; turn ^= 1) {
@@ -96,6 +99,7 @@ interface OutletDeps {
   readonly response: ServerResponse
   readonly clock: Clock
   readonly gone: AbortSignal
+  readonly patienceMs: number
 }
 
 /**
@@ -114,7 +118,7 @@ class Outlet {
 
   /** The next piece; meanwhile a byte is given now and then. UnavailableError when the first is late. */
   async waitFor(reading: Promise<Uint8Array>): Promise<Uint8Array> {
-    const { clock, response } = this.#deps
+    const { clock, patienceMs, response } = this.#deps
     // Its failure is heard when it is awaited below.
     reading.catch(() => undefined)
     const stop = new AbortController()
@@ -125,7 +129,7 @@ class Outlet {
         const bytes = await Promise.race([reading, silence])
         if (bytes !== undefined) return bytes
         if (response.headersSent) await this.#beat()
-        else if (waits * beatMs >= firstByteMs) throw new UnavailableError(noFirstByte)
+        else if (waits * beatMs >= patienceMs) throw new UnavailableError(noFirstByte)
       }
     } finally {
       stop.abort()

@@ -7,6 +7,9 @@ import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../../../src/core/clock.ts'
 import type { Logger } from '../../../src/core/log.ts'
 import type { Gateway } from '../../../src/node.ts'
+import { inRegistryWords } from '../oci/refusal.ts'
+import { Registry } from '../oci/registry.ts'
+import { isRegistryPath, parseRegistryTarget } from '../oci/target.ts'
 import type { Plugin } from '../server.ts'
 import { answerRepository, type HubQuestion } from './answers.ts'
 import { Bodies, goneSignal } from './body.ts'
@@ -30,7 +33,8 @@ const readOnly = 'this gateway only reads: share a model with commonweight seed'
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
 
 export function hubGateway(deps: HubDeps, guard: GuardOptions): Plugin {
-  const hub: Hub = { ...deps, repositories: new Repositories(deps.gateway), bodies: new Bodies() }
+  const parts = { ...deps, repositories: new Repositories(deps.gateway), bodies: new Bodies() }
+  const hub: Hub = { ...parts, registry: new Registry(parts) }
   // A scope of its own: its errors are told in the Hub's words, not in those of the control API.
   return app => void app.register(async scope => routes(scope, hub, guard))
 }
@@ -38,6 +42,7 @@ export function hubGateway(deps: HubDeps, guard: GuardOptions): Plugin {
 interface Hub extends HubDeps {
   readonly repositories: Repositories
   readonly bodies: Bodies
+  readonly registry: Registry
 }
 
 function routes(app: FastifyInstance, hub: Hub, guard: GuardOptions): void {
@@ -47,7 +52,7 @@ function routes(app: FastifyInstance, hub: Hub, guard: GuardOptions): void {
     const refusal = refuseStranger(request.headers, guard) ?? refuseUpload(request)
     if (refusal === undefined) return
     // What follows of the request is not read.
-    await send(reply.header('connection', 'close'), refusal)
+    await send(reply.header('connection', 'close'), inWordsOf(request, refusal))
   })
   app.setErrorHandler((error, request, reply) => answerError(hub, error, { request, reply }))
   app.route({
@@ -55,6 +60,11 @@ function routes(app: FastifyInstance, hub: Hub, guard: GuardOptions): void {
     url: '*',
     handler: (request, reply) => answer(hub, request, reply),
   })
+}
+
+/** A registry has errors of its own form. */
+function inWordsOf({ url }: FastifyRequest, refusal: Answer): Answer {
+  return isRegistryPath(url) ? inRegistryWords(refusal) : refusal
 }
 
 /** Before a body is read: there is one question that has one. */
@@ -69,7 +79,10 @@ async function answer(
   request: FastifyRequest,
   reply: FastifyReply,
 ): Promise<FastifyReply> {
-  const target = parseTarget(request.raw.url ?? '')
+  const url = request.raw.url ?? ''
+  const asked = parseRegistryTarget(url)
+  if (asked !== undefined) return hub.registry.answer(asked, { request, reply })
+  const target = parseTarget(url)
   if (target.kind !== 'repo') return send(reply, answerGlobal(hub, target, request))
   const found = await hub.repositories.find(target.readings, goneSignal(reply.raw))
   if (found === undefined) {
@@ -81,7 +94,7 @@ async function answer(
     target: found.target,
     method: request.method,
     headers: request.headers,
-    query: new URL(request.raw.url ?? '', 'http://gateway').searchParams,
+    query: new URL(url, 'http://gateway').searchParams,
     host: request.headers.host ?? '',
     body: typeof request.body === 'string' ? request.body : '',
   }
@@ -150,7 +163,7 @@ async function answerError({ log }: Hub, error: unknown, exchange: Exchange): Pr
     ? refused(error.statusCode, error.message)
     : answerOfError(error, request.headers['user-agent'] ?? '')
   if (given.status === 500) log.error('the gateway failed by a bug', { method, error })
-  await send(reply, given)
+  await send(reply, inWordsOf(request, given))
 }
 
 /** Fastify's own: a body that is too large, a length that is not true. */

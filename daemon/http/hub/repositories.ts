@@ -2,15 +2,14 @@
 
 import { isAbort, UnavailableError } from '../../../src/core/errors.ts'
 import { second } from '../../../src/core/units.ts'
-import type { Gateway } from '../../../src/node.ts'
 import { commitOf, type GitCommit } from '../../../src/manifest/git-commit.ts'
-import type { RepoTarget } from './target.ts'
+import type { Gateway, NamedModel } from '../../../src/node.ts'
 import type { Repository } from './repository.ts'
 
 /** Files of all commits kept: about 300 bytes of memory each. */
 const filesKeptMax = 200_000
 
-/** Clients give up after ten seconds; it goes on being looked for. */
+/** Clients of a hub give up after ten seconds; it goes on being looked for. */
 const manifestMs = 8 * second
 
 export class Repositories {
@@ -24,22 +23,24 @@ export class Repositories {
   }
 
   /** The first reading of a URL whose repository is known. */
-  async find(
-    readings: readonly RepoTarget[],
+  async find<Reading extends { readonly name: string }>(
+    readings: readonly Reading[],
     signal: AbortSignal,
-  ): Promise<{ repository: Repository; target: RepoTarget } | undefined> {
+    patienceMs = manifestMs,
+  ): Promise<{ repository: Repository; target: Reading } | undefined> {
     for (const target of readings) {
       const model = this.#gateway.find(target.name)
       if (model === undefined) continue
       const key = model.manifest.toString()
-      const commit = this.#known(key) ?? this.#keep(key, await this.#read(model, key, signal))
+      const commit = this.#known(key) ?? (await this.#read(model, signal, patienceMs))
       return { repository: { model, commit }, target }
     }
     return undefined
   }
 
-  async #read(model: Repository['model'], key: string, signal: AbortSignal): Promise<GitCommit> {
-    const patience = AbortSignal.any([signal, AbortSignal.timeout(manifestMs)])
+  async #read(model: NamedModel, signal: AbortSignal, patienceMs: number): Promise<GitCommit> {
+    const key = model.manifest.toString()
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)])
     const files = await this.#gateway.manifest(model, patience).then(
       manifest => manifest.files,
       (error: unknown) => {
@@ -48,7 +49,7 @@ export class Repositories {
         throw new UnavailableError(`nobody has served ${model.name} yet`)
       },
     )
-    return commitOf(files, key)
+    return this.#keep(key, commitOf(files, key))
   }
 
   #known(key: string): GitCommit | undefined {

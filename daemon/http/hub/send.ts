@@ -26,6 +26,10 @@ export interface SentFile {
   readonly head: FileHead
   readonly model: NamedModel
   readonly file: ManifestFile
+  /** How long the first byte is waited for: not long, when nothing is said. */
+  readonly patienceMs?: number
+  /** The head does not wait for the first byte: what asks for it wants nothing else at first. */
+  readonly isHeadFirst?: boolean
 }
 
 export function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
@@ -63,15 +67,20 @@ export async function sendFile(
 
 async function sendBody(
   { bodies, clock, gateway, log }: SendDeps,
-  { file, head, model }: SentFile,
+  { file, head, isHeadFirst = false, model, patienceMs }: SentFile,
   reply: FastifyReply,
 ): Promise<void> {
   if (bodies.isFull) throw new UnavailableError('too many files are being read')
   const response = reply.raw
+  if (isHeadFirst) {
+    writeHead(reply, head)
+    response.flushHeaders()
+  }
   using opened = gateway.open(model, file)
   try {
     const span = { offset: head.start, end: head.end }
-    await bodies.send(opened, span, { response, clock, writeHead: () => writeHead(reply, head) })
+    const begin = (): void => writeHead(reply, head)
+    await bodies.send(opened, span, { response, clock, patienceMs, writeHead: begin })
   } catch (error) {
     if (!response.headersSent && !response.destroyed) throw error
     // All that is left is to end early, which clients notice by the length.

@@ -1,0 +1,131 @@
+/**
+ * Which GGUF files of a model a tag means, and what goes with them. It follows from the paths alone, so
+ * that a tag is the same on every node: docs/spec/oci.md section 3.
+ */
+
+import type { GitFile } from '../../../src/manifest/git-commit.ts'
+
+/** One way to have the model: a file, or the shards of one. */
+export interface Weights {
+  readonly tag: string
+  /** As its file name says it, such as `Q4_K_M`. */
+  readonly quant: string | undefined
+  /** In the order of the shards. */
+  readonly files: readonly GitFile[]
+}
+
+/** Files that Ollama takes from beside the weights. */
+export interface Companions {
+  readonly projector: GitFile | undefined
+  readonly template: GitFile | undefined
+  readonly system: GitFile | undefined
+  readonly params: GitFile | undefined
+  readonly license: GitFile | undefined
+}
+
+/** Models come in a few dozen; each has a tag, and perhaps a header that is read. */
+export const weightsMax = 256
+
+const ending = /\.gguf$/iu
+const shardEnding = /-\d{5}-of-\d{5}$/u
+const projector = /mmproj/iu
+/** What is no model of its own: projectors, and the statistics that quants were made with. */
+const besides = /mmproj|^imatrix/iu
+const quantPattern =
+  /(?:^|[-._])((?:UD-)?(?:(?:IQ|TQ|Q)\d(?:_[A-Z\d]+)*|BF16|FP?(?:16|32)|MXFP4(?:_MOE)?|NVFP4))$/iu
+const tagPattern = /^\w[\w.-]{0,127}$/u
+
+/** What `latest` means, the first that is there; after these the first by path. */
+const preferred = ['Q4_K_M', 'Q4_K_S', 'Q4_0', 'Q5_K_M', 'Q8_0'] as const
+/** Projectors are small: as exact as there is. */
+const projectorOrder = ['F16', 'FP16', 'BF16', 'F32', 'FP32'] as const
+
+/** In the order of their paths, at most weightsMax. */
+export function weightsOf(all: Iterable<GitFile>): readonly Weights[] {
+  const shards = new Map<string, GitFile[]>()
+  for (const file of all) {
+    if (!ending.test(file.path) || besides.test(nameOf(file))) continue
+    const stem = file.path.replace(ending, '').replace(shardEnding, '')
+    const known = shards.get(stem)
+    if (known !== undefined) known.push(file)
+    else if (shards.size < weightsMax) shards.set(stem, [file])
+  }
+  const found = new Map<string, Weights>()
+  for (const [stem, files] of shards) {
+    const [name = '', folder = ''] = stem.split('/').toReversed()
+    const quant = quantOf(name) ?? quantOf(folder)
+    const isFree = quant !== undefined && !found.has(quant.toLowerCase())
+    const tag = isFree ? quant : name
+    const key = tag.toLowerCase()
+    if (tagPattern.test(tag) && !found.has(key)) found.set(key, { tag, quant, files })
+  }
+  return [...found.values()]
+}
+
+/** The weights of a tag in any case: a quant, a file's name with or without its ending. */
+export function findWeights(all: readonly Weights[], tag: string): Weights | undefined {
+  const wanted = tag.toLowerCase()
+  const names = [wanted, wanted.replace(ending, '')]
+  const is = (text: string | undefined): boolean =>
+    text !== undefined && names.includes(text.toLowerCase())
+  return (
+    all.find(weights => is(weights.tag)) ??
+    all.find(({ files: [file] }) => file !== undefined && is(stemOf(file))) ??
+    all.find(({ quant }) => is(quant) || is(quant?.replace(/^UD-/iu, '')))
+  )
+}
+
+export function defaultWeights(all: readonly Weights[]): Weights | undefined {
+  // Who asks for no weights in particular wants some that can be used: Ollama takes no shards.
+  const whole = all.filter(({ files }) => files.length === 1)
+  const candidates = whole.length === 0 ? all : whole
+  for (const quant of preferred) {
+    const found = findWeights(candidates, quant)
+    if (found !== undefined) return found
+  }
+  return candidates[0]
+}
+
+export function companionsOf(files: Iterable<GitFile>, weights: Weights | undefined): Companions {
+  const byPath = new Map<string, GitFile>()
+  const projectors: GitFile[] = []
+  for (const file of files) {
+    byPath.set(file.path, file)
+    if (ending.test(file.path) && projector.test(nameOf(file))) projectors.push(file)
+  }
+  const licenses = ['LICENSE', 'LICENSE.txt', 'LICENSE.md']
+  return {
+    projector: chooseProjector(projectors, folderOf(weights?.files[0])),
+    template: byPath.get('template'),
+    system: byPath.get('system'),
+    params: byPath.get('params'),
+    license: licenses.map(path => byPath.get(path)).find(file => file !== undefined),
+  }
+}
+
+/** One in the folder of the weights before others, then the most exact. */
+function chooseProjector(projectors: readonly GitFile[], folder: string): GitFile | undefined {
+  const near = projectors.filter(file => folderOf(file) === folder)
+  const candidates = near.length === 0 ? projectors : near
+  for (const quant of projectorOrder) {
+    const found = candidates.find(file => quantOf(stemOf(file))?.toUpperCase() === quant)
+    if (found !== undefined) return found
+  }
+  return candidates[0]
+}
+
+function quantOf(stem: string): string | undefined {
+  return quantPattern.exec(stem)?.[1]
+}
+
+function nameOf({ path }: GitFile): string {
+  return path.split('/').at(-1) ?? ''
+}
+
+function stemOf(file: GitFile): string {
+  return nameOf(file).replace(ending, '').replace(shardEnding, '')
+}
+
+function folderOf(file: GitFile | undefined): string {
+  return file?.path.split('/').slice(0, -1).join('/') ?? ''
+}
