@@ -13,7 +13,7 @@ import { receiveError, sendError } from '../core/sent-error.ts'
 import { verifyDigest, type VerifiedBlock } from '../dag/verify.ts'
 import type { FrameTransport } from '../wire/transport.ts'
 import { BufferPool } from './buffers.ts'
-import { FileWriter } from './file-writer.ts'
+import { writeAt } from './file-writer.ts'
 import type { FromThread, ToThread } from './jobs.ts'
 import type { LaneAddress } from './lane.ts'
 import { type FetchedChunk, LaneClient } from './lane-client.ts'
@@ -42,7 +42,6 @@ export interface CrewDeps {
 export class LaneCrew {
   readonly #deps: CrewDeps
   readonly #pool = new BufferPool()
-  readonly #writer = new FileWriter()
   readonly #lanes = new Map<number, CrewLane>()
   /** Jobs that can still be cancelled. */
   readonly #fetching = new Map<number, AbortController>()
@@ -68,11 +67,10 @@ export class LaneCrew {
     }
   }
 
-  /** Resolves when all lanes are closed and nothing is being written. */
+  /** Resolves when all lanes are closed. */
   async stop(): Promise<void> {
     for (const { stop } of this.#lanes.values()) stop.abort(stopping)
     await Promise.all([...this.#lanes.values()].map(async ({ client }) => client?.close(stopping)))
-    await this.#writer.idle()
     this.#flush()
   }
 
@@ -124,7 +122,7 @@ export class LaneCrew {
     let error: unknown
     try {
       const { chunk, block } = await this.#fetchChecked(message)
-      await this.#writer.write(fd, block.bytes, offset)
+      writeAt(fd, block.bytes, offset)
       this.#pool.give(chunk.buffer)
     } catch (failure) {
       // A buffer whose write or request failed is left to the garbage collector: who knows who has it.

@@ -1,6 +1,6 @@
 /** Bounds that several layers share; docs/spec/limits.md lists these and all others. */
 
-import { MiB, TiB } from './units.ts'
+import { KiB, MiB, TiB } from './units.ts'
 
 /**
  * The largest chunk cw-chunk-1 makes, and the largest any peer may send: bitswap peers and gateways
@@ -10,3 +10,9 @@ export const chunkBytesMax = MiB
 
 /** The largest file: far above any shard that a hub takes, and far below where numbers lose bytes. */
 export const fileBytesMax = 16 * TiB
+
+/**
+ * Bytes of one write. The kernel takes memory for a larger one in larger blocks. On a virtual machine that
+ * gives free blocks back to its host, those have to be fetched again: 1 MiB at a time took five times as long.
+ */
+export const writePieceBytes = 64 * KiB

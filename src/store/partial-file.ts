@@ -19,6 +19,7 @@ import { equalBytes, toHex } from '../core/bytes.ts'
 import { sha256 as sha256Of } from '../core/digest.ts'
 import { IntegrityError, StorageError } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
+import { writePieceBytes } from '../core/limits.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import type { VerifiedBlock } from '../dag/verify.ts'
@@ -209,8 +210,8 @@ export class PartialFile implements Partial, LivePartial {
   async #writeAt(bytes: Uint8Array, offset: number): Promise<void> {
     try {
       for (let done = 0; done < bytes.length;) {
-        const rest = bytes.length - done
-        const { bytesWritten } = await this.#opened.handle.write(bytes, done, rest, offset + done)
+        const length = Math.min(writePieceBytes, bytes.length - done)
+        const { bytesWritten } = await this.#opened.handle.write(bytes, done, length, offset + done)
         done += bytesWritten
       }
     } catch (error) {
