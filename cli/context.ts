@@ -46,7 +46,6 @@ export class Context implements Disposable {
 
   get paths(): HomePaths {
     const { home = defaultHome() } = this.flags
-    // An unset variable in a script would otherwise make the current folder the home.
     if (home === '') throw new InvalidInputError('--home needs a folder')
     return homePaths(this.resolve(home))
   }
@@ -63,6 +62,9 @@ export class Context implements Disposable {
 
   /** A path as the user meant it: relative to where they stand. */
   resolve(path: string): string {
+    // An unset variable in a script would otherwise mean the current folder.
+    if (path === '')
+      throw new InvalidInputError('a path is empty', { hint: 'write . for this folder' })
     return resolve(this.#deps.cwd, path)
   }
 

@@ -87,7 +87,7 @@ export async function runProgram(argv: readonly string[], io: Io): Promise<numbe
     return context.exitCode
   } catch (error) {
     if (error instanceof CommanderError && error.exitCode === 0) return 0
-    const failure = error instanceof CommanderError ? misuse(error) : error
+    const failure = error instanceof CommanderError ? misuse(error, argv) : error
     context.output.error(failure)
     return exitCodeOf(failure)
   }
@@ -164,21 +164,29 @@ function openOutput(
 }
 
 /** Commander's complaint in our words. */
-function misuse(error: CommanderError): InvalidInputError {
+function misuse(error: CommanderError, argv: readonly string[]): InvalidInputError {
   // The overview was shown instead of a message.
   if (error.code === 'commander.help') return new InvalidInputError('no verb was given')
   const [first = '', second] = error.message.split('\n')
   const message = first
     .replace(/^error: /, '')
+    .replace(/^option '(--[a-z-]+)[^']*' argument '(.*)' is invalid\. /, '$1 $2: ')
+    .replace(/^command-argument value '(.*)' is invalid for argument '(.*)'\. /, '$2 $1: ')
+    .replace(/^option '(--[a-z-]+) <(.*)>' argument missing/, '$1 needs a value: $2')
     .replace('unknown command', 'unknown verb')
     .replace('unknown option', 'unknown flag')
+    .replace('missing required argument', 'an argument is missing:')
     .replace(/\.$/, '')
   const similar = /^\(Did you mean (.*)\?\)$/.exec(second ?? '')?.[1]
+  const verb = Object.values(verbs)
+    .flat()
+    .find(([name]) => argv.includes(name))?.[0]
+  const general =
+    verb === undefined
+      ? 'commonweight help lists the verbs'
+      : `commonweight help ${verb} shows what it takes`
   return new InvalidInputError(message, {
-    hint:
-      similar === undefined
-        ? 'commonweight help shows the verbs, commonweight help VERB its flags'
-        : `did you mean ${similar}?`,
+    hint: similar === undefined ? general : `did you mean ${similar}?`,
   })
 }
 

@@ -53,7 +53,7 @@ export function shortId(id: string): string {
 }
 
 /** A command in a text for people: what a hint says to run. */
-const commandPattern = /\bcommonweight (?!--home)(?=[a-z])/g
+const commandPattern = /\bcommonweight (?!--home|help|completion)(?=[a-z])/g
 
 /** Makes the commands that a text names work on the home in use: one given by flag, they do not know. */
 export function withHome(text: string, home: string | undefined): string {

@@ -11,6 +11,7 @@ import { parse as parseToml, TomlError } from 'smol-toml'
 import type { ConfigEntry } from '../src/api/contract.ts'
 import { defaultHome, homePaths } from '../src/api/home.ts'
 import type { HomePaths } from '../src/api/home.ts'
+import { valueFault } from '../src/api/schema-faults.ts'
 import { InvalidInputError, messageOf, StorageError, systemCode } from '../src/core/errors.ts'
 import { MiB } from '../src/core/units.ts'
 import type { LogOptions } from './log.ts'
@@ -105,14 +106,9 @@ function settle(key: SettingKey, layers: readonly Layer[]): Given {
     return { value: settings[key].initial, source: 'default', from: 'default' }
   const parsed = settings[key].schema.safeParse(given.value)
   if (parsed.success) return { ...given, value: parsed.data }
-  const reason = parsed.error.issues[0]?.message ?? 'wrong value'
-  throw new InvalidInputError(`${key} from ${given.from}: ${lowerFirst(reason)}`, {
+  throw new InvalidInputError(valueFault(parsed.error, `${key} from ${given.from}`), {
     hint: `correct it in ${given.from}`,
   })
-}
-
-function lowerFirst(text: string): string {
-  return text.charAt(0).toLowerCase() + text.slice(1)
 }
 
 // Flags.

@@ -4,6 +4,7 @@ import { Readable } from 'node:stream'
 import type { FastifyInstance, FastifyReply } from 'fastify'
 import { z } from 'zod'
 import * as api from '../../src/api/contract.ts'
+import { schemaFault, schemaHint } from '../../src/api/schema-faults.ts'
 import { InvalidInputError } from '../../src/core/errors.ts'
 import type { Node } from '../../src/node.ts'
 import { errorBody } from '../error-body.ts'
@@ -153,9 +154,7 @@ function daemonRoutes(app: FastifyInstance, deps: ControlDeps): void {
 function parse<T>(schema: z.ZodType<T>, value: unknown): T {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
-  const [issue] = parsed.error.issues
-  const where = issue === undefined || issue.path.length === 0 ? 'request' : issue.path.join('.')
-  throw new InvalidInputError(`${where}: ${issue?.message ?? 'not valid'}`)
+  throw new InvalidInputError(schemaFault(parsed.error, 'the request'), schemaHint(parsed.error))
 }
 
 /** Aborts when nobody reads the answer any more. (The request closes as soon as its body was read.) */

@@ -23,6 +23,7 @@ import { socketFolder } from './home.ts'
 import type { HomePaths } from './home.ts'
 import { readLines } from './lines.ts'
 import { checkPrivate } from './private-folder.ts'
+import { schemaFault } from './schema-faults.ts'
 
 // Not imported: an import reads every export of a built-in module, and one of node:http's loads all
 // of undici, which took half of the time of a command.
@@ -219,7 +220,6 @@ function checked<T>(schema: z.ZodType<T>, value: unknown): T {
   const parsed = schema.safeParse(value)
   if (parsed.success) return parsed.data
   // An answer of our own contract fits: so it is another one, or a bug that a restart does not hide.
-  const [issue] = parsed.error.issues
-  const where = issue === undefined || issue.path.length === 0 ? '' : `${issue.path.join('.')}: `
-  throw otherVersion(`, and its answer is not understood (${where}${issue?.message})`)
+  const fault = schemaFault(parsed.error, 'it')
+  throw otherVersion(`, and its answer is not understood (${fault})`)
 }

@@ -39,7 +39,9 @@ export function parseCid(text: string): CID {
   try {
     return ours(CID.parse(text))
   } catch (error) {
-    throw new InvalidInputError(`not a CID: ${text.slice(0, 100)} (${messageOf(error)})`, {
+    // What the parser says of bad text helps nobody; what we say of a CID that is none of ours does.
+    const reason = error instanceof ForeignCid ? ` of ours (${error.message})` : ''
+    throw new InvalidInputError(`not a CID${reason}: ${text.slice(0, 100)}`, {
       cause: error,
       hint: 'a CID looks like bafy… or bafk…; copy it whole',
     })
@@ -60,11 +62,14 @@ export function sameCid(a: CID, b: CID): boolean {
   return a.code === b.code && Buffer.compare(digestOf(a), digestOf(b)) === 0
 }
 
+/** A CID, but of a kind that is not used here. */
+class ForeignCid extends Error {}
+
 function ours(cid: CID): CID {
-  if (cid.version !== 1) throw new RangeError('it is version 0; only version 1 is used')
-  if (!knownCodecs.has(cid.code)) throw new RangeError('its codec is not raw, dag-pb or dag-cbor')
+  if (cid.version !== 1) throw new ForeignCid('it is version 0; only version 1 is used')
+  if (!knownCodecs.has(cid.code)) throw new ForeignCid('its codec is not raw, dag-pb or dag-cbor')
   if (cid.multihash.code !== sha256Code || cid.multihash.size !== digestBytes) {
-    throw new RangeError('its hash is not sha2-256')
+    throw new ForeignCid('its hash is not sha2-256')
   }
   return cid
 }

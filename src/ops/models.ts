@@ -15,7 +15,7 @@ export function findModel(store: ModelStore, text: string): HeldModel {
   const [model] = found
   if (model === undefined) {
     throw new NotFoundError(`no model ${text} is held here`, {
-      hint: 'commonweight ls shows what is held; commonweight pull REF fetches a model',
+      hint: 'commonweight ls shows what is held; commonweight pull LINK fetches a model',
     })
   }
   if (found.length > 1) {

@@ -6,7 +6,7 @@
 import { stat } from 'node:fs/promises'
 import type { PulledEvent, PullRequest } from '../api/contract.ts'
 import { type CID, rawCid } from '../core/cid.ts'
-import { isAbort, StorageError, UnavailableError } from '../core/errors.ts'
+import { isAbort, NotFoundError, StorageError, UnavailableError } from '../core/errors.ts'
 import { stampOf } from '../core/file-stamp.ts'
 import type { Logger } from '../core/log.ts'
 import { RateLimit } from '../core/rate-limit.ts'
@@ -34,8 +34,7 @@ import { refuseHome } from './home-guard.ts'
 import { openMeter } from './meter.ts'
 import type { OperationOptions } from './operation.ts'
 import { chooseTarget, type Target } from './pull-target.ts'
-import { parseRef, type Ref } from './ref.ts'
-import { findModel } from './models.ts'
+import { parseLink, parseRef, type Ref } from './ref.ts'
 import { selectFiles } from './select.ts'
 
 export interface PullDeps extends DownloadDeps {
@@ -98,11 +97,19 @@ interface Run {
   readonly result: DownloadResult
 }
 
-/** A name is one of a model held here: pulling it completes it. */
+/** A name is one of a model held here, which is completed or repaired, or one that was given to a link. */
 function resolveName(store: Store, ref: Ref): ModelRef | FileRef {
   if (ref.kind !== 'name') return ref
-  const { manifest, name } = findModel(store, ref.name)
-  return { kind: 'manifest', manifest, peers: [], webSeeds: [], name }
+  const found = store.models().find(({ name }) => name === ref.name)
+  if (found !== undefined) {
+    const { manifest, name } = found
+    return { kind: 'manifest', manifest, peers: [], webSeeds: [], name }
+  }
+  const link = store.findName(ref.name)?.link
+  if (link !== undefined) return { kind: 'manifest', ...parseLink(link) }
+  throw new NotFoundError(`no model here has the name ${ref.name}, and a name alone finds nobody`, {
+    hint: 'pull by a cw:// link, a manifest CID or sha256:HEX; commonweight ls shows what is held here',
+  })
 }
 
 async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<Run> {

@@ -6,6 +6,7 @@
 import { fromHex } from '../core/bytes.ts'
 import { type CID, codecs, parseCid } from '../core/cid.ts'
 import { digestBytes } from '../core/digest.ts'
+import { nameHint, refHint } from '../api/schema-faults.ts'
 import { InvalidInputError } from '../core/errors.ts'
 
 export type Ref =
@@ -37,7 +38,7 @@ export const nameCharactersMax = 200
 const linkPrefix = 'cw://'
 const digestPrefix = 'sha256:'
 /** base32 CIDs of ours have 59 characters; something close to one is a typing error, not a name. */
-const cidLike = /^baf[a-z0-9]{41,}$/iu
+const cidLike = /^(?:baf[a-z0-9]{41,}|Qm[1-9A-HJ-NP-Za-km-z]{44})$/iu
 /** Letters, digits and `._-`, with `/` between the parts, as hubs name models. */
 const namePattern = /^[\p{L}\p{N}][\p{L}\p{N}._-]*(?:\/[\p{L}\p{N}][\p{L}\p{N}._-]*){0,3}$/u
 
@@ -51,18 +52,18 @@ export function parseRef(text: string): Ref {
       ? { kind: 'manifest', manifest: cid, peers: [], webSeeds: [], name: undefined }
       : { kind: 'file', root: cid }
   }
-  return { kind: 'name', name: parseName(text) }
+  return { kind: 'name', name: parseName(text, refHint) }
 }
 
 /** A model name, unchanged; throws InvalidInputError. */
-export function parseName(text: string): string {
+export function parseName(text: string, hint: string = nameHint): string {
   if (
     text.length > nameCharactersMax ||
     !namePattern.test(text) ||
     text !== text.normalize('NFC')
   ) {
     throw new InvalidInputError(`not a model name: ${JSON.stringify(text.slice(0, 100))}`, {
-      hint: 'a REF is a manifest or file CID, sha256:HEX, a cw:// link or a name like org/model',
+      hint,
     })
   }
   return text
@@ -80,6 +81,11 @@ function parseDigest(text: string): Uint8Array {
 
 export function parseLink(text: string): Link {
   const [address = '', query = ''] = text.slice(linkPrefix.length).split('?', 2)
+  if (address === '') {
+    throw new InvalidInputError('the cw:// link names no manifest', {
+      hint: 'it looks like cw://bafyrei…?peer=…: copy it whole, and quote it in a shell',
+    })
+  }
   const manifest = parseCid(address.replace(/\/$/u, ''))
   if (manifest.code !== codecs.dagCbor) {
     throw new InvalidInputError(`a cw:// link names a manifest, and ${address} is a file`, {

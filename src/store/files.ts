@@ -66,7 +66,16 @@ async function makeFolders(path: string): Promise<void> {
     if (code !== 'ENOENT' || dirname(path) === path) throw error
   }
   await makeFolders(dirname(path))
-  await makeFolder(path)
+  try {
+    await makeFolder(path)
+  } catch (error) {
+    // Its parent is there: /proc and some mounts say so of whatever is made in them.
+    if (systemCode(error) !== 'ENOENT') throw error
+    throw new StorageError(`no folder can be made in ${dirname(path)}`, {
+      hint: 'choose another folder with --to',
+      cause: error,
+    })
+  }
 }
 
 const fileHint = 'choose another folder, or move the file that is in the way'

@@ -181,7 +181,7 @@ test.for([
   [['--storage-reserve-bytes', '-1'], '10 GiB'],
   [['--gateway-keep', 'all'], 'cache'],
   [['--gateway-cache-bytes', 'much'], '500 GiB'],
-  [['--mdns=maybe'], 'boolean'],
+  [['--mdns=maybe'], 'must be true or false'],
   [['--network', 'wan'], 'lan'],
 ] as const)('refuses the flags %s', async ([flags, words]) => {
   expect((await refusal({ flags: [...flags] })).message).toContain(words)
