@@ -19,9 +19,12 @@ import { MiB, second } from '../src/core/units.ts'
 import { startFlags } from '../src/core/v8-flags.ts'
 
 /** Beside us: daemon/main.ts from the source, dist/daemon/main.js when built. */
-const daemonMain = fileURLToPath(
-  new URL(`../daemon/main${extname(import.meta.url)}`, import.meta.url),
-)
+const daemonMain = daemonFile('main')
+const configReader = daemonFile('show-config')
+
+function daemonFile(name: string): string {
+  return fileURLToPath(new URL(`../daemon/${name}${extname(import.meta.url)}`, import.meta.url))
+}
 
 /** The Node whose V8 is known to have them; others are asked. */
 const nodeMajorKnown = '24.'
@@ -63,6 +66,21 @@ function exitOf(child: ChildProcess): Promise<number> {
     child.once('error', reject)
     child.once('exit', code => resolve(code ?? 1))
   })
+}
+
+/** The lines in which a daemon started now, with these arguments, would tell its configuration. */
+export async function configLines(args: readonly string[], signal: AbortSignal): Promise<string[]> {
+  const run = promisify(execFile)
+  try {
+    const { stdout } = await run(process.execPath, [configReader, ...args], { signal })
+    return stdout.trimEnd().split('\n')
+  } catch (error) {
+    signal.throwIfAborted()
+    // Refused: the last line says why.
+    const { stdout = '' } = error as { stdout?: string }
+    if (stdout === '') throw error
+    return stdout.trimEnd().split('\n')
+  }
 }
 
 export interface StartDeps<Client> {

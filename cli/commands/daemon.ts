@@ -89,12 +89,16 @@ export function argsOf(command: Command, options: Readonly<Record<string, unknow
 }
 
 function globalArgs(command: Command, { flags }: Context): string[] {
-  // Only a home named by flag: the daemon reads the variable itself, and config tells which it was.
-  const { home } = command.parent?.opts<{ home?: string }>() ?? {}
   return [
-    ...(home === undefined ? [] : [`--home=${home}`]),
+    ...homeArgs(command),
     ...(flags.json ? ['--json'] : []),
     ...(flags.quiet ? ['--quiet'] : []),
     ...(flags.color ? [] : ['--no-color']),
   ]
+}
+
+/** Only a home named by flag: the daemon reads the variable itself, and config tells which it was. */
+export function homeArgs(command: Command): string[] {
+  const { home } = command.parent?.opts<{ home?: string }>() ?? {}
+  return home === undefined ? [] : [`--home=${home}`]
 }

@@ -18,7 +18,7 @@ import {
   type Stage,
   succeeded,
 } from '../support/end-to-end.ts'
-import { type Machine, runCw } from '../support/machine.ts'
+import { type Line, type Machine, runCw } from '../support/machine.ts'
 import { seededBytes, writeFiles } from '../support/model-files.ts'
 import { until } from '../support/poll.ts'
 
@@ -88,6 +88,24 @@ describe('a daemon does not start', () => {
     expect((await readdir(machine.home)).filter(name => name.includes('damaged'))).toEqual([])
     expect(before).toContain('state.db')
   })
+})
+
+test('config starts no daemon, and tells what the one that runs has instead', async () => {
+  const home = await makeHome('configured')
+  await writeFile(join(home, 'config.toml'), 'relay = true')
+  const config = async (): Promise<Line> => {
+    const { lines } = succeeded(await runCw(stage.world, home, ['config']))
+    return lines.find(({ key }) => key === 'relay') ?? { type: 'nothing' }
+  }
+  const fromFile = { value: true, source: 'file', from: join(home, 'config.toml') }
+  expect(await config()).toEqual({ type: 'setting', key: 'relay', ...fromFile })
+  expect(await readdir(home)).toEqual(['config.toml'])
+
+  await stage.start('configured')
+  expect(await config()).not.toHaveProperty('running')
+  await writeFile(join(home, 'config.toml'), '')
+  const inDefault = { type: 'setting', key: 'relay', value: false, source: 'default' }
+  expect(await config()).toEqual({ ...inDefault, from: 'default', running: fromFile })
 })
 
 describe('a damaged database is moved aside, and the models are served again', () => {

@@ -67,7 +67,9 @@ const schemas: Readonly<Record<string, z.ZodType>> = {
   pulled: pulledSchema.extend({ manifest }),
   removed: removedSchema,
   seeded: seededSchema.extend({ manifest }),
-  setting: configEntrySchema,
+  setting: configEntrySchema.extend({
+    running: configEntrySchema.pick({ value: true, source: true, from: true }).optional(),
+  }),
   status: statusSchema,
   stopped: z.strictObject({ type: z.literal('stopped'), pid: count.nullable() }),
   verified: verifiedSchema,
