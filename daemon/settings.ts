@@ -16,6 +16,8 @@ export type LogLevel = (typeof logLevels)[number]
 const addressesMax = 100
 /** More names than a machine has. */
 const hostNamesMax = 100
+/** More pages than anybody writes for a gateway. */
+const originsMax = 100
 
 export interface Settings {
   readonly listen: readonly string[]
@@ -28,6 +30,8 @@ export interface Settings {
   /** HOST:PORT of the gateway for clients of a hub, or `off`. */
   readonly 'http.listen': string
   readonly 'http.allow_hosts': readonly string[]
+  /** Origins of web pages that may read from the gateway. */
+  readonly 'gateway.cors_origins': readonly string[]
   /** What becomes of the files that the gateway fetches for its readers. */
   readonly 'gateway.keep': 'cache' | 'none' | 'pin'
   /** Of those files together; null: as much as fits. */
@@ -82,6 +86,8 @@ export const settings: { readonly [K in SettingKey]: Setting<K> } = {
   },
   // Names under which others reach a gateway that does not listen on loopback only.
   'http.allow_hosts': { kind: 'list', schema: hostNames(), initial: [], flag: 'allow-host' },
+  // No page may unless it is named: whoever visits it would read with it.
+  'gateway.cors_origins': { kind: 'list', schema: webOrigins(), initial: [], flag: 'cors-origin' },
   'gateway.keep': { kind: 'word', schema: z.enum(['cache', 'pin', 'none']), initial: 'cache' },
   // The reserve of the disk holds all the same, and the cache gives way to it.
   'gateway.cache_bytes': { kind: 'bytes', schema: byteBudget(), initial: null },
@@ -150,6 +156,18 @@ function hostNames(): z.ZodType<readonly string[]> {
     message: 'expected a host name or address, without a port',
   })
   return z.array(name).max(hostNamesMax)
+}
+
+function webOrigins(): z.ZodType<readonly string[]> {
+  const origin = z.string().refine(isWebOrigin, {
+    message: 'expected an origin as browsers send it, such as https://app.lab.example',
+  })
+  return z.array(origin).max(originsMax)
+}
+
+/** Neither `*` nor `null`, which any page can have. */
+function isWebOrigin(text: string): boolean {
+  return /^https?:\/\//u.test(text) && URL.canParse(text) && new URL(text).origin === text
 }
 
 function addresses(options: { peer: boolean } = { peer: false }): z.ZodType<readonly string[]> {

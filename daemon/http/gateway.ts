@@ -27,7 +27,8 @@ export async function openGateway(
   const address = parseHttpListen(settings[key])
   if (address === undefined) return undefined
   const allowed = settings['http.allow_hosts'].map(name => name.toLowerCase())
-  const plugin = hubGateway(deps, { host: address.host, allowed })
+  const corsOrigins = settings['gateway.cors_origins']
+  const plugin = hubGateway(deps, { host: address.host, allowed, corsOrigins })
   try {
     const server = await openHttp({ log: deps.log }, address, [plugin])
     deps.log.info('the gateway listens', { url: server.address })

@@ -43,6 +43,8 @@ export async function openHubGateway(
   options: {
     readonly bootstrap?: readonly string[]
     readonly cache?: Partial<CacheOptions>
+    /** Whoever asks is treated as one of another machine. */
+    readonly isLan?: boolean
   } = {},
 ): Promise<HubGateway> {
   await using opening = new AsyncDisposableStack()
@@ -74,7 +76,12 @@ export async function openHubGateway(
   )
   const plugin = hubGateway(
     { gateway: node.gateway, clock: systemClock, log },
-    { host: '127.0.0.1', allowed: ['hub.lab'] },
+    {
+      host: '127.0.0.1',
+      allowed: ['hub.lab'],
+      corsOrigins: ['https://app.lab'],
+      ...(options.isLan === true ? { isOurs: () => false } : {}),
+    },
   )
   const server = opening.use(await openHttp({ log }, { host: '127.0.0.1', port: 0 }, [plugin]))
   const port = Number(new URL(server.address).port)

@@ -30,6 +30,8 @@ export interface Reader {
   readonly writeHead: () => void
   /** How long the first byte is waited for. */
   readonly patienceMs?: number | undefined
+  /** What the address of the reader may have. */
+  readonly allowance: { allow(bytes: number, signal: AbortSignal): Promise<void> }
 }
 
 export class Bodies {
@@ -45,7 +47,7 @@ export class Bodies {
    * completed: with the response untouched before that call, and destroyed after it.
    */
   async send(file: OpenedFile, span: Span, reader: Reader): Promise<void> {
-    const { clock, patienceMs = firstByteMs, response, writeHead } = reader
+    const { allowance, clock, patienceMs = firstByteMs, response, writeHead } = reader
     const gone = goneSignal(response)
     // Each write hears of it by itself; unheard here it would end the process.
     response.on('error', () => undefined)
@@ -58,6 +60,7 @@ export class Bodies {
         const reading = file.read({ offset, end: span.end }, into, gone)
         const bytes = await outlet.waitFor(reading)
         offset += bytes.length
+        await allowance.allow(bytes.length, gone)
         if (!response.headersSent) writeHead()
         await outlet.write(bytes, { isRestHere: offset === span.end || file.isWhole })
       }

@@ -5,6 +5,7 @@
 
 import { isIP } from 'node:net'
 import type { IncomingHttpHeaders } from 'node:http'
+import { isAllowedOrigin } from './cors.ts'
 import { type Answer, refused } from './refusal.ts'
 
 export interface GuardOptions {
@@ -12,22 +13,29 @@ export interface GuardOptions {
   readonly host: string
   /** Further names, in lower case. */
   readonly allowed: readonly string[]
+  /** Origins of web pages that may read: exactly these. */
+  readonly corsOrigins: readonly string[]
 }
 
 const ourOwn = new Set(['127.0.0.1', '[::1]', 'localhost'])
 const withPort = /^(\[[^\]]*\]|[^:[\]]*)(?::\d{1,5})?$/u
 
-/** What to answer instead, or undefined. */
+/** Every address of the machine. */
+const wildcards = new Set(['0.0.0.0', '::'])
+
+/** What to answer instead, or undefined. `reached` is the address of ours that was connected to. */
 export function refuseStranger(
   headers: IncomingHttpHeaders,
   options: GuardOptions,
+  reached?: string,
 ): Answer | undefined {
   const { host, origin } = headers
   if (host === undefined || host === '') return refused(400, 'the header Host is missing')
   const name = withPort.exec(host.toLowerCase())?.[1]
-  if (name === undefined || !isAllowed(name, options)) {
+  if (name === undefined || !isAllowed(name, options, reached)) {
     return refused(421, 'this name is not served here: allow it with --allow-host')
   }
+  if (isAllowedOrigin(headers, options.corsOrigins)) return undefined
   const site = headers['sec-fetch-site']
   const isOfPage = site !== undefined && site !== 'none' && site !== 'same-origin'
   if (origin !== undefined || isOfPage) {
@@ -36,9 +44,14 @@ export function refuseStranger(
   return undefined
 }
 
-function isAllowed(name: string, { host, allowed }: GuardOptions): boolean {
+function isAllowed(
+  name: string,
+  { host, allowed }: GuardOptions,
+  reached: string | undefined,
+): boolean {
   if (ourOwn.has(name) || allowed.includes(name)) return true
   // An address cannot be rebound: who names the one that is listened on came on purpose.
-  const address = host.includes(':') ? `[${host}]` : host
-  return isIP(host) !== 0 && name === address
+  const address = wildcards.has(host) ? reached?.replace(/^::ffff:(?=\d+\.)/u, '') : host
+  if (address === undefined || isIP(address) === 0) return false
+  return name === (address.includes(':') ? `[${address}]` : address)
 }

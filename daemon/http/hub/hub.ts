@@ -3,6 +3,7 @@
  * its clients work unmodified with HF_ENDPOINT set. docs/spec/hub-gateway.md.
  */
 
+import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../../../src/core/clock.ts'
 import type { Logger } from '../../../src/core/log.ts'
@@ -13,12 +14,13 @@ import { isRegistryPath, parseRegistryTarget } from '../oci/target.ts'
 import type { Plugin } from '../server.ts'
 import { answerRepository, type HubQuestion } from './answers.ts'
 import { Bodies, goneSignal } from './body.ts'
-import { type GuardOptions, refuseStranger } from './host-guard.ts'
+import { type Entrance, type EntranceOptions, openEntrance, questionBytesMax } from './entrance.ts'
 import { summaryBody } from './repository.ts'
 import { type Answer, answerOfError, notFound, refused } from './refusal.ts'
 import { Repositories } from './repositories.ts'
 import { type Exchange, send, sendFile, sendText } from './send.ts'
 import { parseTarget, type Target } from './target.ts'
+import type { Visitors } from './visitors.ts'
 
 export interface HubDeps {
   readonly gateway: Gateway
@@ -29,49 +31,60 @@ export interface HubDeps {
 /** Models that one list shows at most. */
 const listedMax = 1000
 
-const readOnly = 'this gateway only reads: share a model with commonweight seed'
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
 
-export function hubGateway(deps: HubDeps, guard: GuardOptions): Plugin {
-  const parts = { ...deps, repositories: new Repositories(deps.gateway), bodies: new Bodies() }
+export function hubGateway(deps: HubDeps, options: EntranceOptions): Plugin {
+  const entrance = openEntrance(deps, options)
+  const { visitors } = entrance
+  const repositories = new Repositories(deps.gateway)
+  const parts = { ...deps, repositories, bodies: new Bodies(), visitors }
   const hub: Hub = { ...parts, registry: new Registry(parts) }
   // A scope of its own: its errors are told in the Hub's words, not in those of the control API.
-  return app => void app.register(async scope => routes(scope, hub, guard))
+  return app => void app.register(async scope => routes(scope, hub, entrance))
 }
 
 interface Hub extends HubDeps {
   readonly repositories: Repositories
   readonly bodies: Bodies
   readonly registry: Registry
+  readonly visitors: Visitors
 }
 
-function routes(app: FastifyInstance, hub: Hub, guard: GuardOptions): void {
+/** For who has too many connections: there is no request yet, and perhaps never will be. */
+const tooManyConnections =
+  'HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
+
+function routes(app: FastifyInstance, hub: Hub, entrance: Entrance): void {
+  app.server.on('connection', (socket: Socket) => {
+    if (entrance.visitors.connected(socket)) return
+    socket.write(tooManyConnections)
+    socket.destroySoon()
+  })
   app.removeAllContentTypeParsers()
   app.addContentTypeParser('*', { parseAs: 'string' }, (_, body, done) => done(null, body))
   app.addHook('onRequest', async (request, reply) => {
-    const refusal = refuseStranger(request.headers, guard) ?? refuseUpload(request)
+    const refusal = entrance.check(request, reply)
     if (refusal === undefined) return
-    // What follows of the request is not read.
-    await send(reply.header('connection', 'close'), inWordsOf(request, refusal))
+    // What follows of an upload is not read.
+    if (refusal.status >= 400 && hasBody(request)) reply.header('connection', 'close')
+    await send(reply, inWordsOf(request, refusal))
   })
   app.setErrorHandler((error, request, reply) => answerError(hub, error, { request, reply }))
   app.route({
     method: [...methods],
     url: '*',
+    bodyLimit: questionBytesMax,
     handler: (request, reply) => answer(hub, request, reply),
   })
 }
 
 /** A registry has errors of its own form. */
 function inWordsOf({ url }: FastifyRequest, refusal: Answer): Answer {
-  return isRegistryPath(url) ? inRegistryWords(refusal) : refusal
+  return isRegistryPath(url) && refusal.status >= 400 ? inRegistryWords(refusal) : refusal
 }
 
-/** Before a body is read: there is one question that has one. */
-function refuseUpload({ method, url }: FastifyRequest): Answer | undefined {
-  if (method === 'GET' || method === 'HEAD') return undefined
-  const isQuestion = method === 'POST' && url.includes('/paths-info/')
-  return isQuestion ? undefined : refused(403, readOnly)
+function hasBody({ headers }: FastifyRequest): boolean {
+  return headers['content-length'] !== undefined || headers['transfer-encoding'] !== undefined
 }
 
 async function answer(

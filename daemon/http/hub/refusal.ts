@@ -39,6 +39,13 @@ export function busy(message: string, userAgent: string): Answer {
   return { ...answer, headers: { ...answer.headers, 'retry-after': String(retryAfterSeconds) } }
 }
 
+/** Of one address. What only knows 503 is told that. */
+export function tooMany(waitSeconds: number, userAgent: string): Answer {
+  const status = /\bhf_hub\/0\./u.test(userAgent) ? 503 : 429
+  const answer = refused(status, 'too many requests from this address')
+  return { ...answer, headers: { ...answer.headers, 'retry-after': String(waitSeconds) } }
+}
+
 export function answerOfError(error: unknown, userAgent: string): Answer {
   const body = errorBody(error)
   const text = body.hint === undefined ? body.message : `${body.message} (${body.hint})`

@@ -9,6 +9,7 @@ import type { Gateway, NamedModel } from '../../../src/node.ts'
 import type { Bodies } from './body.ts'
 import type { FileHead } from './file-answer.ts'
 import type { Answer } from './refusal.ts'
+import type { Visitors } from './visitors.ts'
 
 export interface Exchange {
   readonly request: FastifyRequest
@@ -20,6 +21,7 @@ export interface SendDeps {
   readonly clock: Clock
   readonly gateway: Gateway
   readonly log: Logger
+  readonly visitors: Visitors
 }
 
 export interface SentFile {
@@ -33,6 +35,7 @@ export interface SentFile {
 }
 
 export function send(reply: FastifyReply, { status, headers, body }: Answer): FastifyReply {
+  if (status === 204) return reply.code(status).headers(headers).send()
   return reply
     .code(status)
     .headers({ ...headers, 'x-content-type-options': 'nosniff' })
@@ -60,17 +63,20 @@ export async function sendFile(
     writeHead(reply, sent.head)
     reply.raw.end()
   } else {
-    await sendBody(deps, sent, reply)
+    await sendBody(deps, sent, { request, reply })
   }
   return reply
 }
 
 async function sendBody(
-  { bodies, clock, gateway, log }: SendDeps,
+  { bodies, clock, gateway, log, visitors }: SendDeps,
   { file, head, isHeadFirst = false, model, patienceMs }: SentFile,
-  reply: FastifyReply,
+  { request, reply }: Exchange,
 ): Promise<void> {
-  if (bodies.isFull) throw new UnavailableError('too many files are being read')
+  using reading = visitors.reading(request.socket.remoteAddress ?? '')
+  if (bodies.isFull || reading === undefined) {
+    throw new UnavailableError('too many files are being read')
+  }
   const response = reply.raw
   if (isHeadFirst) {
     writeHead(reply, head)
@@ -80,7 +86,8 @@ async function sendBody(
   try {
     const span = { offset: head.start, end: head.end }
     const begin = (): void => writeHead(reply, head)
-    await bodies.send(opened, span, { response, clock, patienceMs, writeHead: begin })
+    const reader = { response, clock, patienceMs, allowance: reading, writeHead: begin }
+    await bodies.send(opened, span, reader)
   } catch (error) {
     if (!response.headersSent && !response.destroyed) throw error
     // All that is left is to end early, which clients notice by the length.

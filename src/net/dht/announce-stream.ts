@@ -17,7 +17,7 @@ import {
   type KadPeer,
   messageTypes,
 } from './kad-messages.ts'
-import { openTokenBuckets } from '../token-buckets.ts'
+import { openTokenBuckets } from '../../core/token-buckets.ts'
 
 /** 128 records are some 40 KB: within a stream's first window, and a second's work for a slow server. */
 const batchKeys = 128

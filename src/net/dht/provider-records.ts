@@ -9,7 +9,7 @@ import type { Clock } from '../../core/clock.ts'
 import { hour } from '../../core/units.ts'
 import { kadAddressesMax, packAddresses, unpackAddresses } from './kad-messages.ts'
 import type { KadPeer } from './kad-messages.ts'
-import { openTokenBuckets } from '../token-buckets.ts'
+import { openTokenBuckets } from '../../core/token-buckets.ts'
 
 export interface ProviderLimits {
   /** Records one peer may leave per second, and at once after a pause: a 100 TB library has 32,000. */

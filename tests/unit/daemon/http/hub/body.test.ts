@@ -51,7 +51,8 @@ function send(file: OpenedFile, end: number): Sending {
   const response = new FakeResponse()
   const clock = new FakeClock()
   const writeHead = (): void => void (response.headersSent = true)
-  const reader = { response: response as unknown as ServerResponse, clock, writeHead }
+  const allowance = { allow: () => Promise.resolve() }
+  const reader = { response: response as unknown as ServerResponse, clock, writeHead, allowance }
   const sent = new Bodies().send(file, { offset: 0, end }, reader).then(() => 'sent', String)
   return { response, clock, sent }
 }

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { openTokenBuckets } from '../../../src/net/token-buckets.ts'
+import { openTokenBuckets } from '../../../src/core/token-buckets.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
 
 test('gives the burst at once, then the rate', async () => {
