@@ -13,7 +13,7 @@ import {
   openHubGateway,
 } from '../support/hub-gateway.ts'
 import { seededBytes } from '../support/model-files.ts'
-import { ggufFile, ggufString, keyValue, tensorInfo, u32, u64 } from '../support/weight-files.ts'
+import { modelGguf } from '../support/weight-files.ts'
 
 const oci = 'application/vnd.oci.image.manifest.v1+json'
 const docker = 'application/vnd.docker.distribution.manifest.v2+json'
@@ -21,21 +21,8 @@ const ollama = { accept: docker, 'user-agent': 'ollama/0.33.0 (amd64 linux) Go/g
 const skopeo = { accept: `${oci}, ${docker}, application/vnd.oci.image.index.v1+json` }
 const llama = { accept: 'application/json', 'user-agent': 'llama-cpp' }
 
-/** A GGUF whose type stands behind its vocabulary, as llama-quantize leaves it. */
-function gguf(fileType: number, dataBytes: number): Buffer {
-  const words = Array.from({ length: 9000 }, (_, index) => ggufString(`word ${index}`))
-  const tokens = Buffer.concat([u32(8), u64(words.length), ...words])
-  const header = ggufFile({
-    keyValues: [
-      keyValue('general.architecture', 8, ggufString('llama')),
-      keyValue('general.size_label', 8, ggufString('1B')),
-      keyValue('tokenizer.ggml.tokens', 9, tokens),
-      keyValue('general.file_type', 4, u32(fileType)),
-    ],
-    tensors: [tensorInfo('a', 0)],
-  })
-  return Buffer.concat([header, seededBytes(`tensors of ${fileType}`, dataBytes)])
-}
+const gguf = (fileType: number, bytes: number): Buffer =>
+  modelGguf(fileType, seededBytes(`tensors of ${fileType}`, bytes))
 
 const files = {
   'model-Q4_K_M.gguf': gguf(15, 3 * MiB + 17),

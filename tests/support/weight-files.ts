@@ -32,6 +32,24 @@ export function ggufFile(parts: GgufParts): Buffer {
   return Buffer.concat([header, padding, Buffer.alloc(dataBytes)])
 }
 
+/**
+ * A GGUF as llama-quantize leaves one: what it is, a vocabulary, and behind it `general.file_type`; then
+ * the bytes of its one tensor.
+ */
+export function modelGguf(fileType: number, data: Uint8Array): Buffer {
+  const words = Array.from({ length: 9000 }, (_, index) => ggufString(`word ${index}`))
+  const header = ggufFile({
+    keyValues: [
+      keyValue('general.architecture', 8, ggufString('llama')),
+      keyValue('general.size_label', 8, ggufString('1B')),
+      keyValue('tokenizer.ggml.tokens', 9, Buffer.concat([u32(8), u64(words.length), ...words])),
+      keyValue('general.file_type', 4, u32(fileType)),
+    ],
+    tensors: [tensorInfo('a', 0)],
+  })
+  return Buffer.concat([header, data])
+}
+
 /** A key and its value, which `value` encodes. */
 export function keyValue(key: string, type: number, value: Buffer): Buffer {
   return Buffer.concat([ggufString(key), u32(type), value])

@@ -26,8 +26,6 @@ export interface Asker {
   readonly signal: AbortSignal
 }
 
-type WholeWeights = Weights & { readonly files: readonly [GitFile] }
-
 /** Everything of a model that has a digest in a registry. */
 export class Images {
   readonly weights: readonly Weights[]
@@ -61,7 +59,7 @@ export class Images {
 
   /** Reads the header of the weights, which may have to be fetched. */
   async ollama(weights: Weights, asker: Asker): Promise<NamedText> {
-    const [file] = weights.files as [GitFile]
+    const [file] = weights.files
     const config = await this.#config(file, asker)
     if (config === undefined) throw new InvalidInputError(`${file.path} is no GGUF`)
     return ollamaManifest(file, companionsOf(this.#files, weights), config)
@@ -91,9 +89,8 @@ export class Images {
     return undefined
   }
 
-  /** Ollama takes no model of several files. */
-  #whole(): readonly WholeWeights[] {
-    return this.weights.filter((weights): weights is WholeWeights => weights.files.length === 1)
+  #whole(): readonly Weights[] {
+    return this.weights.filter(({ isSharded }) => !isSharded)
   }
 
   #oci(weights: Weights | undefined): NamedText {

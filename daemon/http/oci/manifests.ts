@@ -74,10 +74,9 @@ export function ollamaManifest(
 
 /** What llama.cpp read before it read the tree, and programs that learnt from it still do. */
 export function llamaManifest({ files }: Weights, { projector }: Companions): NamedText {
-  const [first] = files
   const body = {
     schemaVersion: 2,
-    ...(first === undefined ? {} : { ggufFile: hubFile(first) }),
+    ggufFile: hubFile(files[0]),
     ...(projector === undefined ? {} : { mmprojFile: hubFile(projector) }),
   }
   return named(mediaTypes.json, JSON.stringify(body))

@@ -180,8 +180,7 @@ function refuseWeights(
         : `no weights ${reference}: there are ${tags.slice(0, 20).join(', ')}`
     return registryError(400, 'MANIFEST_UNKNOWN', message)
   }
-  const isSharded = flavour === 'ollama' && weights.files.length > 1
-  return isSharded
+  return flavour === 'ollama' && weights.isSharded
     ? registryError(400, 'UNSUPPORTED', `${weights.tag} is in shards, which Ollama does not join`)
     : undefined
 }

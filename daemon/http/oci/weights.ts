@@ -11,7 +11,9 @@ export interface Weights {
   /** As its file name says it, such as `Q4_K_M`. */
   readonly quant: string | undefined
   /** In the order of the shards. */
-  readonly files: readonly GitFile[]
+  readonly files: readonly [GitFile, ...GitFile[]]
+  /** Ollama takes one file. A shard is not one, even when it is the only one here. */
+  readonly isSharded: boolean
 }
 
 /** Files that Ollama takes from beside the weights. */
@@ -42,24 +44,34 @@ const projectorOrder = ['F16', 'FP16', 'BF16', 'F32', 'FP32'] as const
 
 /** In the order of their paths, at most weightsMax. */
 export function weightsOf(all: Iterable<GitFile>): readonly Weights[] {
-  const shards = new Map<string, GitFile[]>()
+  const groups = new Map<string, Group>()
   for (const file of all) {
     if (!ending.test(file.path) || besides.test(nameOf(file))) continue
-    const stem = file.path.replace(ending, '').replace(shardEnding, '')
-    const known = shards.get(stem)
-    if (known !== undefined) known.push(file)
-    else if (shards.size < weightsMax) shards.set(stem, [file])
+    const whole = file.path.replace(ending, '')
+    const stem = whole.replace(shardEnding, '')
+    const isSharded = stem !== whole
+    const known = groups.get(`${stem} ${isSharded}`)
+    if (known !== undefined) known.files.push(file)
+    else if (groups.size < weightsMax) {
+      groups.set(`${stem} ${isSharded}`, { stem, isSharded, files: [file] })
+    }
   }
   const found = new Map<string, Weights>()
-  for (const [stem, files] of shards) {
+  for (const { files, isSharded, stem } of groups.values()) {
     const [name = '', folder = ''] = stem.split('/').toReversed()
     const quant = quantOf(name) ?? quantOf(folder)
     const isFree = quant !== undefined && !found.has(quant.toLowerCase())
     const tag = isFree ? quant : name
     const key = tag.toLowerCase()
-    if (tagPattern.test(tag) && !found.has(key)) found.set(key, { tag, quant, files })
+    if (tagPattern.test(tag) && !found.has(key)) found.set(key, { tag, quant, files, isSharded })
   }
   return [...found.values()]
+}
+
+interface Group extends Pick<Weights, 'isSharded'> {
+  /** The path without its ending and the number of a shard. */
+  readonly stem: string
+  readonly files: [GitFile, ...GitFile[]]
 }
 
 /** The weights of a tag in any case: a quant, a file's name with or without its ending. */
@@ -70,14 +82,14 @@ export function findWeights(all: readonly Weights[], tag: string): Weights | und
     text !== undefined && names.includes(text.toLowerCase())
   return (
     all.find(weights => is(weights.tag)) ??
-    all.find(({ files: [file] }) => file !== undefined && is(stemOf(file))) ??
+    all.find(({ files: [file] }) => is(stemOf(file))) ??
     all.find(({ quant }) => is(quant) || is(quant?.replace(/^UD-/iu, '')))
   )
 }
 
 export function defaultWeights(all: readonly Weights[]): Weights | undefined {
   // Who asks for no weights in particular wants some that can be used: Ollama takes no shards.
-  const whole = all.filter(({ files }) => files.length === 1)
+  const whole = all.filter(({ isSharded }) => !isSharded)
   const candidates = whole.length === 0 ? all : whole
   for (const quant of preferred) {
     const found = findWeights(candidates, quant)

@@ -46,6 +46,19 @@ test('shards are one, projectors and statistics are none', () => {
   ])
 })
 
+test('a shard is one of several, even when it is alone', () => {
+  const all = weightsOf(filesAt('a-F16-00001-of-00002.gguf', 'b-Q8_0.gguf'))
+  expect(all.map(({ isSharded }) => isSharded)).toEqual([true, false])
+  expect(defaultWeights(all.slice(0, 1))?.tag).toBe('F16')
+})
+
+test('a file is none of the shards of its name', () => {
+  expect(tagsOf('a-F16-00001-of-00002.gguf', 'a-F16-00002-of-00002.gguf', 'a-F16.gguf')).toEqual([
+    'F16',
+    'a-F16',
+  ])
+})
+
 test('a quant that two files have is the tag of the first', () => {
   expect(tagsOf('a-Q8_0.gguf', 'b-Q8_0.gguf', 'c-q8_0.gguf')).toEqual(['Q8_0', 'b-Q8_0', 'c-q8_0'])
 })

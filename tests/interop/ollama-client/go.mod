@@ -1,0 +1,3 @@
+module ollama-client
+
+go 1.22
