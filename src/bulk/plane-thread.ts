@@ -11,7 +11,7 @@ import { second } from '../core/units.ts'
 import { encodeChunkAsk } from '../wire/messages.ts'
 import type { InFlight } from './in-flight.ts'
 import type { FromThread, ToThread } from './jobs.ts'
-import type { ChunkJob, JobOptions, Lane, LaneSpec } from './plane.ts'
+import type { ChunkJob, JobOptions, Lane, LaneSpec } from './plane-lane.ts'
 
 /** For goodbyes, and for the writes of a slow disk. */
 const stopMs = 5 * second

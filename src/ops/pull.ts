@@ -19,15 +19,16 @@ import {
   type WebSeedOptions,
   type WebSeeds,
 } from '../net/web/web-seeds.ts'
-import type { NewFile, Store } from '../store/store.ts'
+import type { NewFile } from '../store/new-file.ts'
+import type { Store } from '../store/store.ts'
 import { bothAllow } from '../transfer/allowance.ts'
-import {
-  download,
-  type DownloadDeps,
-  type DownloadOptions,
-  type DownloadResult,
-  type WantedFile,
-} from '../transfer/download.ts'
+import { download } from '../transfer/download.ts'
+import type {
+  DownloadDeps,
+  DownloadOptions,
+  DownloadResult,
+  WantedFile,
+} from '../transfer/request.ts'
 import { fetchFileTable } from '../transfer/fetch-table.ts'
 import { fetchManifest } from '../transfer/fetch-manifest.ts'
 import { refuseHome } from './home-guard.ts'

@@ -29,6 +29,7 @@ import type { GrowingHashes } from './prefix-hash.ts'
 import type { Owner } from './repair.ts'
 import { requireSpace, type Reserve } from './space.ts'
 import { StateDb } from './state-db.ts'
+import type { NewFile } from './new-file.ts'
 import type {
   CachedFile,
   HeldChange,
@@ -37,7 +38,6 @@ import type {
   IoOptions,
   LostModel,
   NamedModel,
-  NewFile,
   NewModel,
   PartialSpec,
   PendingPull,

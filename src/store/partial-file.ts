@@ -30,7 +30,8 @@ import type { Holdings, LivePartial } from './holdings.ts'
 import type { Partial, PublishedFile, WriteTarget } from './partial.ts'
 import { type GrowingHashes, PrefixHash } from './prefix-hash.ts'
 import { type Owner, placeTaken, type Repair, replaceFile } from './repair.ts'
-import type { NewFile, PartialSpec } from './store.ts'
+import type { NewFile } from './new-file.ts'
+import type { PartialSpec } from './store.ts'
 
 /** Bits are recorded every so many chunks: 8 MiB fetched again after kill -9, at 0.03 ms a commit. */
 const flushChunks = 8

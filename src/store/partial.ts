@@ -5,7 +5,7 @@
 
 import type { Bitfield } from '../core/bitfield.ts'
 import type { VerifiedBlock } from '../dag/verify.ts'
-import type { NewFile } from './store.ts'
+import type { NewFile } from './new-file.ts'
 
 /** Where in which open file the bytes of a chunk go. */
 export interface WriteTarget {

@@ -13,6 +13,7 @@ import type { CID } from '../core/cid.ts'
 import type { FileStamp } from '../core/file-stamp.ts'
 import type { Range } from '../core/ranges.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
+import type { NewFile } from './new-file.ts'
 import type { Partial } from './partial.ts'
 
 export interface IoOptions {
@@ -33,16 +34,6 @@ export interface NamedModel {
 export interface ReadOptions extends IoOptions {
   /** Where the bytes go: as long as the chunk, or longer. Fresh memory when left out. */
   readonly into?: Uint8Array | undefined
-}
-
-/** A whole file whose digests were just computed, or proven chunk by chunk. */
-export interface NewFile {
-  /** Absolute. */
-  readonly place: string
-  readonly stamp: FileStamp
-  readonly sha256: Uint8Array
-  readonly root: CID
-  readonly table: ChunkTable
 }
 
 /** The change of what is held of one file; sent to peers as have updates. */

@@ -3,102 +3,18 @@
  * rest. Everything a peer sends passes dag/verify.ts before it exists for anyone.
  */
 
-import type { CID } from '../core/cid.ts'
-import type { Clock } from '../core/clock.ts'
-import type { Logger } from '../core/log.ts'
 import { second } from '../core/units.ts'
-import type { Manifest } from '../manifest/manifest.ts'
 import { statLink } from '../store/files.ts'
-import type { Store } from '../store/store.ts'
-import type { Allowance } from './allowance.ts'
-import type { FetchedTable } from './fetch-table.ts'
+import type {
+  DownloadDeps,
+  DownloadOptions,
+  DownloadRequest,
+  DownloadResult,
+  WantedFile,
+} from './request.ts'
 import { reuseWhole } from './reuse.ts'
-import type { SourceFinder, SourceId } from './source.ts'
 import { SwarmRun } from './swarm-run.ts'
 import { Tally } from './tally.ts'
-
-export interface DownloadDeps {
-  readonly store: Pick<
-    Store,
-    | 'addFiles'
-    | 'checkSpace'
-    | 'chunkTable'
-    | 'fileAt'
-    | 'findChunk'
-    | 'findFile'
-    | 'held'
-    | 'manifestBlock'
-    | 'openPartial'
-    | 'tidy'
-  >
-  readonly finder: SourceFinder
-  readonly clock: Clock
-  readonly log: Logger
-  /** 0 <= n < 1; breaks ties of the picker. */
-  random(): number
-}
-
-/** A file that is wanted, and where it goes. */
-export interface WantedFile {
-  readonly path: string
-  readonly size: number
-  /** Undefined when only the root is known. */
-  readonly sha256: Uint8Array | undefined
-  readonly root: CID
-  /** Absolute. */
-  readonly place: string
-  /** When it was fetched before: by a file's SHA-256, there is no other way to the root. */
-  readonly table?: FetchedTable
-}
-
-export interface DownloadRequest {
-  /** What sources are found by: manifest, file roots, SHA-256s; the most telling first. */
-  readonly keys: readonly CID[]
-  /** Absolute; every file lies below it. */
-  readonly folder: string
-  readonly files: readonly WantedFile[]
-  /** Our own models folder: between files below it hard links are made, never to a user's file. */
-  readonly ownFolder?: string
-}
-
-export interface DownloadProgress {
-  /** finding: looking for sources. waiting: nobody known serves what is missing now. */
-  readonly phase: 'finding' | 'reusing' | 'fetching' | 'waiting' | 'publishing'
-  readonly filesDone: number
-  readonly filesTotal: number
-  readonly bytesDone: number
-  readonly bytesTotal: number
-  /** Sources that gave bytes in the last seconds. */
-  readonly sources: number
-}
-
-export interface DownloadOptions {
-  readonly signal: AbortSignal
-  /** Multiaddrs from the link or --peer. */
-  readonly peers: readonly string[]
-  /** The limit on the speed of downloads. None when left out. */
-  readonly allowance?: Allowance | undefined
-  /** sequential: among equally rare chunks the first ones of the first files. rarest when left out. */
-  readonly order?: 'rarest' | 'sequential' | undefined
-  /** Give up with NotFoundError or UnavailableError when nobody served a byte for so long. */
-  readonly patienceMs: number
-  /** A few times a second at most. */
-  readonly onProgress: (progress: DownloadProgress) => void
-  /** Worth a line on the terminal: a source banned, nobody left to serve. */
-  readonly onNotice: (level: 'info' | 'warn', message: string) => void
-}
-
-export interface DownloadResult {
-  readonly bytesFetched: number
-  readonly bytesReused: number
-  readonly sources: readonly { readonly id: SourceId; readonly bytes: number }[]
-}
-
-export interface FetchedManifest {
-  readonly manifest: Manifest
-  /** The canonical bytes, verified against the CID. */
-  readonly block: Uint8Array
-}
 
 /** Progress is told no more often than this. */
 const progressMs = second / 4

@@ -4,7 +4,7 @@ import type { CID } from '../core/cid.ts'
 import { verifyBlock } from '../dag/verify.ts'
 import { decodeManifest } from '../manifest/manifest.ts'
 import { askSources } from './ask-sources.ts'
-import type { DownloadDeps, DownloadOptions, FetchedManifest } from './download.ts'
+import type { DownloadDeps, DownloadOptions, FetchedManifest } from './request.ts'
 import type { Source } from './source.ts'
 
 /** NotFoundError when nobody has it; InvalidInputError when those bytes are not a manifest. */

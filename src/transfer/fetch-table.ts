@@ -9,15 +9,8 @@ import { ChunkTable } from '../dag/chunk-table.ts'
 import { rootOf } from '../dag/unixfs.ts'
 import { verifyTable } from '../dag/verify.ts'
 import { askSources } from './ask-sources.ts'
-import type { DownloadDeps, DownloadOptions } from './download.ts'
+import type { DownloadDeps, DownloadOptions, FetchedTable } from './request.ts'
 import type { Source } from './source.ts'
-
-export interface FetchedTable {
-  readonly root: CID
-  readonly table: ChunkTable
-  /** Bans who gave it, if it is not proven; for when the whole file has another SHA-256. */
-  readonly blame: ((reason: Error) => void) | undefined
-}
 
 /**
  * The table of a file of unknown size, by its root or by the raw CID of its whole SHA-256.

@@ -21,7 +21,7 @@ import {
   statLink,
 } from '../store/files.ts'
 import type { Place } from '../store/store.ts'
-import type { DownloadDeps, DownloadRequest, WantedFile } from './download.ts'
+import type { DownloadDeps, DownloadRequest, WantedFile } from './request.ts'
 
 type ReuseDeps = Pick<DownloadDeps, 'store' | 'log'>
 

@@ -14,7 +14,7 @@ import type {
   DownloadProgress,
   DownloadRequest,
   WantedFile,
-} from './download.ts'
+} from './request.ts'
 import { readLocalChunk } from './reuse.ts'
 import { Session } from './session.ts'
 import type { SessionAction, SessionEvent } from './session-events.ts'

@@ -10,7 +10,7 @@ import { ChunkTable } from '../dag/chunk-table.ts'
 import { verifyTable } from '../dag/verify.ts'
 import type { Store } from '../store/store.ts'
 import { answerMs, isLie, isNoAnswer, withDeadline } from './ask-sources.ts'
-import type { WantedFile } from './download.ts'
+import type { WantedFile } from './request.ts'
 import type { Source } from './source.ts'
 
 /** The table of a 5 GB shard has 170 KB: a few hide the round trips. */

@@ -2,7 +2,7 @@
 
 import type { Bitfield } from '../core/bitfield.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
-import type { DownloadProgress, DownloadResult, WantedFile } from './download.ts'
+import type { DownloadProgress, DownloadResult, WantedFile } from './request.ts'
 import type { SourceId } from './source.ts'
 
 export class Tally {

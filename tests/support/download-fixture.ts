@@ -6,15 +6,15 @@ import type { CID } from '../../src/core/cid.ts'
 import { silentLog } from '../../src/core/log.ts'
 import { minute } from '../../src/core/units.ts'
 import type { Store } from '../../src/store/store.ts'
-import {
-  download,
-  type DownloadDeps,
-  type DownloadOptions,
-  type DownloadProgress,
-  type DownloadRequest,
-  type DownloadResult,
-  type WantedFile,
-} from '../../src/transfer/download.ts'
+import { download } from '../../src/transfer/download.ts'
+import type {
+  DownloadDeps,
+  DownloadOptions,
+  DownloadProgress,
+  DownloadRequest,
+  DownloadResult,
+  WantedFile,
+} from '../../src/transfer/request.ts'
 import { FakeClock } from './fake-clock.ts'
 import { FakeFinder, type FakeSource } from './fake-source.ts'
 import { openScratchFolder, type ScratchFolder } from './scratch-folder.ts'

@@ -13,7 +13,8 @@ import { rootOf } from '../../src/dag/unixfs.ts'
 import { type VerifiedBlock, verifyDigest } from '../../src/dag/verify.ts'
 import { openStore } from '../../src/store/disk-store.ts'
 import type { Partial } from '../../src/store/partial.ts'
-import type { NewFile, NewModel, PartialSpec, Store } from '../../src/store/store.ts'
+import type { NewFile } from '../../src/store/new-file.ts'
+import type { NewModel, PartialSpec, Store } from '../../src/store/store.ts'
 
 export interface TestFile {
   readonly bytes: Buffer

@@ -4,7 +4,8 @@
  * stream carries the chunks.
  */
 
-import type { Lane, Plane } from '../../bulk/plane.ts'
+import type { Plane } from '../../bulk/plane.ts'
+import type { Lane } from '../../bulk/plane-lane.ts'
 import type { Clock } from '../../core/clock.ts'
 import { LimitError, messageOf, ProtocolError, UnavailableError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'

@@ -16,7 +16,8 @@ import { ChunkTable } from '../../../src/dag/chunk-table.ts'
 import { rootOf } from '../../../src/dag/unixfs.ts'
 import { openStore } from '../../../src/store/disk-store.ts'
 import type { Store } from '../../../src/store/store.ts'
-import { download, type DownloadDeps } from '../../../src/transfer/download.ts'
+import { download } from '../../../src/transfer/download.ts'
+import type { DownloadDeps } from '../../../src/transfer/request.ts'
 import type {
   BulkSource,
   HaveUpdate,

@@ -1,5 +1,6 @@
 import { beforeEach, expect, test } from 'vitest'
-import type { ChunkJob, JobOptions, Lane, LaneSpec, Plane } from '../../../../src/bulk/plane.ts'
+import type { Plane } from '../../../../src/bulk/plane.ts'
+import type { ChunkJob, JobOptions, Lane, LaneSpec } from '../../../../src/bulk/plane-lane.ts'
 import { rawCid } from '../../../../src/core/cid.ts'
 import {
   IntegrityError,
