@@ -1,6 +1,7 @@
 /** A long operation of the daemon, followed to its end: progress shown, Ctrl-C asked about, errors thrown. */
 
 import { createInterface } from 'node:readline'
+import type { AdoptedEvent } from '../src/api/adoption.ts'
 import type { Client } from '../src/api/client.ts'
 import type { ErrorBody, OperationEvent, OperationResult } from '../src/api/contract.ts'
 import { exitCodes, messageOf } from '../src/core/errors.ts'
@@ -13,6 +14,8 @@ export interface FollowOptions {
   readonly detach: boolean
   /** To follow what runs was the wish, not an accident. */
   readonly attach?: boolean
+  /** How one model of an adoption is shown. */
+  readonly onAdopted?: (event: AdoptedEvent) => void
 }
 
 type Event = Exclude<OperationEvent, ErrorBody>
@@ -93,9 +96,13 @@ class Follower {
         else if (event.level === 'warn') output.warn(event.message)
         else output.note(event.message)
         return undefined
+      case 'adopted':
+        this.#options.onAdopted?.(event)
+        return undefined
       case 'seeded':
       case 'pulled':
       case 'verified':
+      case 'adoption':
         return event
     }
   }

@@ -17,6 +17,7 @@ type Verb = readonly [name: string, summary: string, load: () => Promise<VerbMod
 const verbs: Readonly<Record<string, readonly Verb[]>> = {
   'Share and fetch:': [
     ['seed', 'share files where they lie', () => import('./commands/seed.ts')],
+    ['adopt', 'share what other programs downloaded', () => import('./commands/adopt.ts')],
     ['pull', 'fetch a model; every byte is verified', () => import('./commands/pull.ts')],
     ['link', 'print the link that others pull by', () => import('./commands/link.ts')],
     ['id', 'print the CIDs of files; needs no daemon', () => import('./commands/id.ts')],

@@ -1,5 +1,5 @@
 /**
- * The long operations of a daemon: seed, pull, verify. They belong to the daemon and not to the command
+ * The long operations of a daemon: seed, pull, verify, adopt. They belong to the daemon and not to the command
  * that asked: the command may go and come back by id, or by asking the same again.
  */
 
@@ -35,7 +35,7 @@ const finishedKeptMs = hour
 const endedShown = 5
 
 export interface OperationsDeps {
-  readonly node: Pick<Node, 'seed' | 'pull' | 'verify' | 'connect'>
+  readonly node: Pick<Node, 'adopt' | 'seed' | 'pull' | 'verify' | 'connect'>
   readonly clock: Clock
   readonly log: Logger
   /** A new id, unique for the life of the daemon. */
@@ -187,6 +187,8 @@ export class Operations {
         return node.pull(request, options)
       case 'verify':
         return node.verify(request, options)
+      case 'adopt':
+        return node.adopt(request, options)
     }
   }
 
@@ -284,6 +286,11 @@ function samenessOf(request: OperationRequest): string {
     }
     case 'verify':
       return JSON.stringify([request.kind, request.target])
+    case 'adopt': {
+      const { kind, hf, ollama, lmStudio, dryRun, pin, watch } = request
+      const folders = [hf, ollama, lmStudio].map(list => list.toSorted())
+      return JSON.stringify([kind, folders, dryRun, pin, watch ?? null])
+    }
   }
 }
 
@@ -295,6 +302,8 @@ function targetOf(request: OperationRequest): string {
       return request.ref
     case 'verify':
       return request.target ?? 'everything'
+    case 'adopt':
+      return [...request.hf, ...request.ollama, ...request.lmStudio].join(', ')
   }
 }
 

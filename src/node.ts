@@ -4,6 +4,7 @@
  */
 
 import { realpath } from 'node:fs/promises'
+import type { AdoptionEvent, AdoptRequest } from './api/adoption.ts'
 import type {
   ConnectedView,
   LimitsRequest,
@@ -41,6 +42,8 @@ import { pull, type PullDeps } from './ops/pull.ts'
 import { seed, type SeedDeps } from './ops/seed.ts'
 import { verify } from './ops/verify.ts'
 import { fileView, modelView, removedView } from './ops/views.ts'
+import type { AdoptOptions } from './ops/adopt.ts'
+import { type Adoption, openAdoption } from './ops/adopt-watch.ts'
 import { watchFiles } from './ops/watch-files.ts'
 import { openWork, type Work } from './ops/work.ts'
 import { openStore } from './store/disk-store.ts'
@@ -54,6 +57,7 @@ export {
   readBytesMax,
   type Span,
 } from './ops/gateway.ts'
+export type { AdoptOptions } from './ops/adopt.ts'
 export type { OperationOptions } from './ops/operation.ts'
 
 export interface NodeDeps {
@@ -115,6 +119,8 @@ export interface Node extends AsyncDisposable {
   seed(request: SeedRequest, options: OperationOptions): Promise<SeededEvent>
   pull(request: PullRequest, options: OperationOptions): Promise<PulledEvent>
   verify(request: VerifyRequest, options: OperationOptions): Promise<VerifiedEvent>
+  /** Shares what other programs have in their caches. */
+  adopt(request: AdoptRequest, options: AdoptOptions): Promise<AdoptionEvent>
   /** Pulls that were running when the node last stopped, to be started again. */
   pendingPulls(): PullRequest[]
 }
@@ -145,7 +151,7 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
     ),
   )
   const work = parts.use(openWork())
-  const services: Services = {
+  const services: Omit<Services, 'adoption'> = {
     store,
     net,
     finder: net.finder,
@@ -158,8 +164,10 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
     webSeeds: { ...options.webSeeds, agent: `commonweight/${options.version}` },
     random: Math.random,
   }
+  const adoption = openAdoption(services)
   void work.run(signal => watchFiles(services, signal))
-  return nodeOver(services, parts.move(), options)
+  void work.run(signal => adoption.watch(signal))
+  return nodeOver({ ...services, adoption }, parts.move(), options)
 }
 
 interface Services extends PullDeps, SeedDeps {
@@ -167,6 +175,7 @@ interface Services extends PullDeps, SeedDeps {
   readonly net: Net
   readonly pool: HashPool
   readonly work: Work
+  readonly adoption: Adoption
 }
 
 function nodeOver(services: Services, parts: AsyncDisposable, options: NodeOptions): Node {
@@ -257,11 +266,13 @@ function modelsOf({ store, net }: Services): ModelsSide {
   }
 }
 
-type OperationsSide = Pick<Node, 'pendingPulls' | 'pull' | 'seed' | 'verify'>
+type OperationsSide = Pick<Node, 'adopt' | 'pendingPulls' | 'pull' | 'seed' | 'verify'>
 
 function operationsOf(services: Services): OperationsSide {
-  const { store, work } = services
+  const { store, work, adoption } = services
   return {
+    adopt: (request, options) =>
+      work.run(signal => adoption.adopt(request, { ...options, signal }), options.signal),
     seed: (request, options) =>
       work.run(signal => seed(services, request, { ...options, signal }), options.signal),
     pull: (request, options) =>

@@ -6,6 +6,7 @@ import type { Context } from '../context.ts'
 import { detachAbout, follow } from '../follow.ts'
 import { pageEnd } from '../help.ts'
 import { shortId } from '../text.ts'
+import { showAdopted, showAdoption } from './adopt.ts'
 import { showPulled } from './pull.ts'
 import { showSeeded } from './seed.ts'
 import { showVerified } from './verify.ts'
@@ -13,7 +14,7 @@ import { showVerified } from './verify.ts'
 export function define(command: Command, context: Context): void {
   command
     .description(
-      'Follows a seed, pull or verification that runs in the daemon, as if this command had started it. ' +
+      'Follows a seed, pull, verification or adoption that runs in the daemon, as if this command had started it. ' +
         'Without an ID: the only one that runs.',
     )
     .argument('[ID]', 'as operations prints it, or how it begins')
@@ -34,6 +35,7 @@ async function attach(context: Context, given: string | undefined, detach: boole
   const result = await follow(context, (client, signal) => client.attach(id, signal), {
     detach,
     attach: true,
+    onAdopted: event => showAdopted(context, event),
   })
   switch (result?.type) {
     case undefined:
@@ -44,6 +46,8 @@ async function attach(context: Context, given: string | undefined, detach: boole
       return showPulled(context, result)
     case 'verified':
       return showVerified(context, result)
+    case 'adoption':
+      return showAdoption(context, result)
   }
 }
 

@@ -8,6 +8,12 @@
 
 import { z } from 'zod'
 import { bytesPerSecondMin } from '../core/rate-limit.ts'
+import {
+  adoptedSchema,
+  type AdoptionEvent,
+  adoptionSchema,
+  adoptRequestSchema,
+} from './adoption.ts'
 
 /** Raised with every incompatible change; a client refuses a daemon of another version. */
 export const apiVersion = 1
@@ -98,6 +104,7 @@ export const operationRequestSchema = z.discriminatedUnion('kind', [
   seedRequestSchema,
   pullRequestSchema,
   verifyRequestSchema,
+  adoptRequestSchema,
 ])
 export type OperationRequest = z.infer<typeof operationRequestSchema>
 
@@ -188,15 +195,17 @@ export const operationEventSchema = z.discriminatedUnion('type', [
   seededSchema,
   pulledSchema,
   verifiedSchema,
+  adoptedSchema,
+  adoptionSchema,
   errorBodySchema,
 ])
 export type OperationEvent = z.infer<typeof operationEventSchema>
-export type OperationResult = SeededEvent | PulledEvent | VerifiedEvent
+export type OperationResult = SeededEvent | PulledEvent | VerifiedEvent | AdoptionEvent
 
 export const operationSummarySchema = z.strictObject({
   type: z.literal('operation'),
   id: z.string(),
-  kind: z.enum(['seed', 'pull', 'verify']),
+  kind: z.enum(['seed', 'pull', 'verify', 'adopt']),
   /** What it works on, as the user named it. */
   target: z.string(),
   state: z.enum(['running', 'done', 'failed', 'cancelled']),

@@ -188,7 +188,13 @@ async function* readBytes(
 }
 
 /** What ends a stream when all went well. */
-const lastEvents: ReadonlySet<string> = new Set(['seeded', 'pulled', 'verified', 'done'])
+const lastEvents: ReadonlySet<string> = new Set([
+  'seeded',
+  'pulled',
+  'verified',
+  'adoption',
+  'done',
+])
 
 /** Asks and yields events as they arrive; an error event is thrown, and so is an end before the last. */
 export async function* askLines<T extends { type: string }>(

@@ -221,7 +221,10 @@ class Walk {
 const readableByAll = 0o444n
 
 /** Hard links by inode; its times too: some network file systems give a number to two files. */
-function identityOf(real: string, { nlink, dev, ino, mtimeNs, ctimeNs }: BigIntStats): string {
+export function identityOf(
+  real: string,
+  { nlink, dev, ino, mtimeNs, ctimeNs }: BigIntStats,
+): string {
   return nlink === 1n ? real : `${dev}:${ino}:${mtimeNs}:${ctimeNs}`
 }
 
@@ -308,7 +311,7 @@ async function followLink(place: string, root: string): Promise<Link> {
       `${shown(place)} is a link out of the folder, to ${shown(target)}`,
       {
         hint: target.includes(`${sep}blobs${sep}`)
-          ? 'a hub cache keeps files that way: copy the model out of it (adopting caches in place is yet to come)'
+          ? 'a hub cache keeps files that way: commonweight adopt shares it where it lies'
           : 'replace the link by the file, or name the folder that holds both',
       },
     )

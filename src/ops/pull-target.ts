@@ -4,6 +4,7 @@ import { dirname, join, sep } from 'node:path'
 import { type CID, sameCid } from '../core/cid.ts'
 import { InvalidInputError } from '../core/errors.ts'
 import type { HeldModel, ModelOrigin, Store } from '../store/store.ts'
+import { isInside } from './home-guard.ts'
 
 export interface Target {
   /** Absolute. */
@@ -33,7 +34,10 @@ export async function chooseTarget(
   const { store, modelsFolder } = deps
   const model = store.model(wish.manifest)
   if (model !== undefined) await store.refresh(wish.manifest)
-  const own = model === undefined ? ownFolder(store, modelsFolder, wish) : folderOf(store, model)
+  const own =
+    model === undefined || isElsewhere(store, model)
+      ? ownFolder(store, modelsFolder, wish)
+      : folderOf(store, model)
   const folder = wish.to ?? own
   if (model === undefined || folder === own) {
     const origin = model?.origin ?? 'pulled'
@@ -44,14 +48,18 @@ export async function chooseTarget(
   return { folder, isCopy: isWhole, origin: 'pulled', placeOf: path => placeIn(folder, path) }
 }
 
-/** A file of a model that is here already stays where it is; the others go to the folder. */
+/**
+ * A file of a model that is here already stays where it is; the others go to the folder, also those that
+ * were outside of it, in the cache of another program.
+ */
 function placesOf(
   store: Store,
   model: HeldModel | undefined,
   folder: string,
 ): (path: string) => string {
   const held = model === undefined ? [] : store.filesOf(model.manifest)
-  const places = new Map(held.map(({ path, place }) => [path, place]))
+  const kept = held.filter(({ place, state }) => state === 'held' || isInside(place, folder))
+  const places = new Map(kept.map(({ path, place }) => [path, place]))
   return path => places.get(path) ?? placeIn(folder, path)
 }
 
@@ -60,7 +68,12 @@ function placeIn(folder: string, path: string): string {
   return join(folder, ...path.split('/'))
 }
 
-function ownFolder(store: Store, modelsFolder: string, { manifest, name }: TargetWish): string {
+/** Named after the model, unless another model of that name was there first. */
+export function ownFolder(
+  store: Pick<Store, 'models'>,
+  modelsFolder: string,
+  { manifest, name }: Pick<TargetWish, 'manifest' | 'name'>,
+): string {
   const cid = manifest.toString()
   if (name === undefined) return join(modelsFolder, cid)
   const folder = placeIn(modelsFolder, name)
@@ -71,6 +84,11 @@ function ownFolder(store: Store, modelsFolder: string, { manifest, name }: Targe
         (other.folder === folder || other.name === name) && !sameCid(other.manifest, manifest),
     )
   return isTaken ? `${folder}-${cid.slice(-tagCharacters)}` : folder
+}
+
+/** Its files lie in the cache of another program: nothing is fetched into that. */
+function isElsewhere(store: Store, { manifest, folder }: HeldModel): boolean {
+  return store.filesOf(manifest).every(({ place }) => !isInside(place, folder))
 }
 
 /** A seeded single file is its own folder in the store: what is pulled goes beside it. */

@@ -57,16 +57,18 @@ export function parseRef(text: string): Ref {
 
 /** A model name, unchanged; throws InvalidInputError. */
 export function parseName(text: string, hint: string = nameHint): string {
-  if (
-    text.length > nameCharactersMax ||
-    !namePattern.test(text) ||
-    text !== text.normalize('NFC')
-  ) {
+  if (!isName(text)) {
     throw new InvalidInputError(`not a model name: ${JSON.stringify(text.slice(0, 100))}`, {
       hint,
     })
   }
   return text
+}
+
+export function isName(text: string): boolean {
+  return (
+    text.length <= nameCharactersMax && namePattern.test(text) && text === text.normalize('NFC')
+  )
 }
 
 function parseDigest(text: string): Uint8Array {

@@ -376,6 +376,14 @@ class DiskStore implements Store {
     return this.#parts.state.pending()
   }
 
+  fact(name: string): string | undefined {
+    return this.#parts.state.fact(name)
+  }
+
+  setFact(name: string, value: string | undefined): void {
+    this.#parts.state.setFact(name, value)
+  }
+
   // Providing.
 
   providedKeys(): Iterable<CID> {

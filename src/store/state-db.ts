@@ -36,6 +36,9 @@ export interface CachedPlace {
 const heldChunks = `SELECT c.chunks FROM found.file f JOIN found.content c ON c.id = f.content
   WHERE f.place = m.place AND c.root = m.root AND f.changed = 0 AND f.damaged IS NULL`
 
+/** Apart from what this file itself keeps in the table. */
+const factPrefix = 'fact: '
+
 export class StateDb {
   readonly #db: Database
 
@@ -198,6 +201,17 @@ export class StateDb {
 
   clearLost(manifest: CID): void {
     this.#db.run('UPDATE model SET lost = 0 WHERE manifest = ?', manifest.bytes)
+  }
+
+  fact(name: string): string | undefined {
+    const row = this.#db.get('SELECT value FROM meta WHERE key = ?', `${factPrefix}${name}`)
+    return row === undefined ? undefined : String(row['value'])
+  }
+
+  setFact(name: string, value: string | undefined): void {
+    const key = `${factPrefix}${name}`
+    if (value === undefined) this.#db.run('DELETE FROM meta WHERE key = ?', key)
+    else this.#db.run('INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)', key, value)
   }
 
   putPending(pull: PendingPull): void {

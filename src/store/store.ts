@@ -262,6 +262,11 @@ export interface Store extends BlockReader, AsyncDisposable {
   deletePending(id: string): void
   pending(): PendingPull[]
 
+  // What operations remember over restarts: a few short texts by their names.
+  fact(name: string): string | undefined
+  /** Undefined forgets it. */
+  setFact(name: string, value: string | undefined): void
+
   // Providing.
   /** Everything that should be findable: manifests, file roots and whole-file SHA-256 of what is held and seeded. */
   providedKeys(): Iterable<CID>

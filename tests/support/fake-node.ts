@@ -166,6 +166,7 @@ export function openFakeNode(
     seed: (request, operation) => operate(request, operation),
     pull: (request, operation) => operate(request, operation),
     verify: (request, operation) => operate(request, operation),
+    adopt: (request, operation) => operate(request, operation),
     pendingPulls: () => [...pending],
     async [Symbol.asyncDispose]() {
       closing.abort(new DOMException('the node is closing', 'AbortError'))

@@ -1,6 +1,7 @@
 /** What each line of `--json` output must look like: the contract's schemas, and those of lines that only the CLI makes. */
 
 import { z } from 'zod'
+import { adoptedSchema, adoptionSchema } from '../../src/api/adoption.ts'
 import {
   configEntrySchema,
   connectedSchema,
@@ -44,6 +45,8 @@ const hashedSchema = z.strictObject({
 })
 
 const schemas: Readonly<Record<string, z.ZodType>> = {
+  adopted: adoptedSchema,
+  adoption: adoptionSchema,
   config: configEntrySchema,
   connected: connectedSchema,
   detached: z.strictObject({ type: z.literal('detached'), id: z.uuid() }),

@@ -1,0 +1,45 @@
+/** A cache of any kind, by its folder. */
+
+import { NotFoundError } from '../core/errors.ts'
+import { shown } from '../ingest/file-errors.ts'
+import { Enclosure } from './enclosure.ts'
+import type { CacheFolder, FoundEntry, ReadOptions } from './found.ts'
+import { readHubCache } from './hub-cache.ts'
+import { isLocalDir, readFolderModel } from './local-dir.ts'
+import { readModelFolders } from './model-folders.ts'
+import { readOllama } from './ollama.ts'
+
+export interface ReadCache {
+  /** Without links on the way. */
+  readonly folder: string
+  readonly entries: readonly FoundEntry[]
+}
+
+/** Throws NotFoundError when there is no such folder. */
+export async function readCache(
+  { kind, folder }: CacheFolder,
+  options: ReadOptions = {},
+): Promise<ReadCache> {
+  const cache = await Enclosure.open(folder)
+  if (cache === undefined) {
+    throw new NotFoundError(`no cache at ${shown(folder)}`, { hint: 'check the path' })
+  }
+  const { root } = cache
+  return { folder: root, entries: await readEntries({ kind, folder: root }, options) }
+}
+
+async function readEntries(
+  { kind, folder: root }: CacheFolder,
+  options: ReadOptions,
+): Promise<FoundEntry[]> {
+  switch (kind) {
+    case 'hf':
+      return (await isLocalDir(root))
+        ? [await readFolderModel(root, { cache: kind, name: undefined }, options)]
+        : readHubCache(root, options)
+    case 'ollama':
+      return readOllama(root, options)
+    case 'lm-studio':
+      return readModelFolders(root, options)
+  }
+}

@@ -1,0 +1,104 @@
+/**
+ * Files of caches and manifests that are held already: a part of a known model is no model of its own,
+ * and a model that lacks files has those that turned up.
+ */
+
+import type { NoticeEvent } from '../api/contract.ts'
+import type { FoundModel } from '../caches/found.ts'
+import { toHex } from '../core/bytes.ts'
+import { type CID, sameCid } from '../core/cid.ts'
+import type { HashedFile } from '../ingest/hash-file.ts'
+import { decodeManifest, type ManifestFile } from '../manifest/manifest.ts'
+import type { HeldModel, Store } from '../store/store.ts'
+
+export type JoinStore = Pick<Store, 'addModel' | 'filesOf' | 'manifestBlock' | 'model' | 'models'>
+
+export class Joining {
+  readonly #store: JoinStore
+  /** The manifests that want a file, by its SHA-256; made when it is first asked for. */
+  #wanting: Map<string, Set<CID>> | undefined
+  /** Places of files, by the text of their root. */
+  readonly #turnedUp = new Map<string, string>()
+
+  constructor(store: JoinStore) {
+    this.#store = store
+  }
+
+  turnedUp(files: Iterable<Pick<HashedFile, 'place' | 'root'>>): void {
+    for (const { root, place } of files) this.#turnedUp.set(root.toString(), place)
+  }
+
+  /**
+   * The held model of which these files are a part: when the cache says that some are missing, or when
+   * the model was adopted from this very place and was more then.
+   */
+  partOf(found: FoundModel, files: ReadonlyMap<string, HashedFile>): HeldModel | undefined {
+    if (found.cache !== 'hf' || found.whole !== undefined) return undefined
+    const store = this.#store
+    for (const cid of this.#candidates(files)) {
+      const model = store.model(cid)
+      if (model === undefined || !(found.isPart || model.folder === found.folder)) continue
+      const listed = this.#filesOf(cid)
+      const isPart = [...files].every(([path, { root }]) => {
+        const file = listed.get(path)
+        return file !== undefined && sameCid(file.root, root)
+      })
+      if (isPart && listed.size > files.size) return model
+    }
+    return undefined
+  }
+
+  /** Tells of each model that has files now that it lacked. */
+  join(onEvent: (event: NoticeEvent) => void): void {
+    if (this.#turnedUp.size === 0) return
+    const store = this.#store
+    for (const model of store.models()) {
+      if (model.state === 'complete') continue
+      const files = store.filesOf(model.manifest).flatMap(file => {
+        const place = this.#turnedUp.get(file.root.toString())
+        const isLacking = file.state === 'missing' || file.state === 'changed'
+        if (place === undefined || place === file.place || !isLacking) return []
+        const { path, size, sha256, root } = file
+        return [{ path, place, size, sha256, root }]
+      })
+      const block = store.manifestBlock(model.manifest)
+      if (files.length === 0 || block === undefined) continue
+      store.addModel({ ...model, block, files })
+      const name = model.name ?? model.manifest.toString()
+      const message = `${name} has ${files.length} files now that it lacked`
+      onEvent({ type: 'notice', level: 'info', message })
+    }
+  }
+
+  /** Those that want the rarest of these files. */
+  #candidates(files: ReadonlyMap<string, HashedFile>): Iterable<CID> {
+    const wanting = (this.#wanting ??= this.#index())
+    let fewest: ReadonlySet<CID> | undefined
+    for (const { sha256 } of files.values()) {
+      const manifests = wanting.get(toHex(sha256))
+      if (manifests === undefined) return []
+      if (fewest === undefined || manifests.size < fewest.size) fewest = manifests
+    }
+    return fewest ?? []
+  }
+
+  #index(): Map<string, Set<CID>> {
+    const wanting = new Map<string, Set<CID>>()
+    const store = this.#store
+    for (const { manifest } of store.models()) {
+      for (const { sha256 } of store.filesOf(manifest)) {
+        const key = toHex(sha256)
+        const manifests = wanting.get(key)
+        if (manifests === undefined) wanting.set(key, new Set([manifest]))
+        else manifests.add(manifest)
+      }
+    }
+    return wanting
+  }
+
+  #filesOf(manifest: CID): ReadonlyMap<string, ManifestFile> {
+    const block = this.#store.manifestBlock(manifest)
+    if (block === undefined) return new Map()
+    return new Map(decodeManifest(block).files.map(file => [file.path, file]))
+  }
+}
