@@ -6,7 +6,7 @@ import { extname } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { type HomePaths, readPid } from '../src/api/home.ts'
-import { makePrivateFolder } from '../src/api/private-folder.ts'
+import { checkPrivate, makePrivateFolder } from '../src/api/private-folder.ts'
 import type { Clock } from '../src/core/clock.ts'
 import {
   type CommonweightError,
@@ -99,6 +99,8 @@ export async function startDaemon<Client>(
   deps: StartDeps<Client>,
 ): Promise<Client> {
   await makePrivateFolder(paths.home)
+  // Before our log is in it: the daemon refuses such a home anyway.
+  await checkPrivate(paths.home, { follow: true })
   const logStart = await rotateLog(paths.log)
   const child = await spawnDetached(paths)
   let exit: number | undefined

@@ -7,13 +7,15 @@
  * tells people who holds the lock.
  */
 
-import { chmod, lstat, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, lstat, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { DatabaseSync } from 'node:sqlite'
 import { readPid, socketFolder } from '../src/api/home.ts'
 import type { HomePaths } from '../src/api/home.ts'
 import { checkPrivate, makePrivateFolder } from '../src/api/private-folder.ts'
+import type { Clock } from '../src/core/clock.ts'
 import { ConflictError, StorageError, systemCode } from '../src/core/errors.ts'
+import { second } from '../src/core/units.ts'
 
 /** Two that start at once can both see the other half-way to the lock: each tries again for so long. */
 const lockWaitMs = 500
@@ -71,6 +73,33 @@ function isBusy(error: unknown): boolean {
 async function writePid(path: string): Promise<void> {
   await writeFile(`${path}.tmp`, `${process.pid}\n`, { mode: 0o600 })
   await rename(`${path}.tmp`, path)
+}
+
+/** A person who deletes a folder looks again within seconds; a stat costs nothing. */
+const lookEveryMs = 5 * second
+
+/**
+ * Returns when another folder, or none, is where the home was: nobody can reach this daemon any more, and
+ * what it would write is lost. Rejects when the signal aborts.
+ */
+export async function untilGone(home: string, clock: Clock, signal: AbortSignal): Promise<void> {
+  const first = await identityOf(home)
+  for (;;) {
+    await clock.sleep(lookEveryMs, signal)
+    const now = await identityOf(home)
+    if (now !== first && now !== 'hidden') return
+  }
+}
+
+/** Which folder it is; hidden when it cannot be looked at, as while a disk is away. */
+async function identityOf(home: string): Promise<string> {
+  try {
+    const { dev, ino } = await stat(home, { bigint: true })
+    return `${dev}/${ino}`
+  } catch (error) {
+    const code = systemCode(error)
+    return code === 'ENOENT' || code === 'ENOTDIR' ? 'gone' : 'hidden'
+  }
 }
 
 /**

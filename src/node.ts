@@ -215,6 +215,7 @@ function networkOf({ store, net, log }: Services): NetworkSide {
         connections: net.peers().length,
         dht: net.dht(),
         announcing: { keys, due, lastAtMs: lastAtMs ?? null },
+        warnings: store.warnings(),
       }
     },
   }

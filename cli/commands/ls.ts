@@ -33,8 +33,9 @@ export function define(command: Command, context: Context): void {
 async function list(context: Context): Promise<void> {
   const { output, signal } = context
   const client = await context.client()
-  const models = await client.models(signal)
+  const [models, { warnings }] = await Promise.all([client.models(signal), client.status(signal)])
   for (const model of models) output.object(model)
+  for (const warning of warnings) output.warn(warning)
   if (output.json) return
   if (models.length === 0) output.note('no models here yet; see commonweight help seed, help pull')
   output.text(table(models, columns(context), output))

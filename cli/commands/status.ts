@@ -34,6 +34,7 @@ async function status(context: Context): Promise<void> {
   const client = await context.client()
   const view = await client.status(signal)
   output.result(view, () => fields(describe(view, Date.now()), output.style))
+  for (const warning of view.warnings) output.warn(warning)
 }
 
 export function describe(

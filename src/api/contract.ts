@@ -384,6 +384,8 @@ export const statusSchema = z.strictObject({
   /** Keys this node announces, and how many are due now. */
   announcing: z.strictObject({ keys: count, due: count, lastAtMs: count.nullable() }),
   memory: z.strictObject({ rssBytes: count }),
+  /** What a person should know and do, as after damage to a database. */
+  warnings: z.array(z.string()),
   /** Those that run, and the few that ended last. */
   operations: z.array(operationSummarySchema),
 })

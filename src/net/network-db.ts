@@ -8,6 +8,7 @@ import { DatabaseSync } from 'node:sqlite'
 import type { Clock } from '../core/clock.ts'
 import { messageOf, StorageError, systemCode } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
+import { makePrivateFile } from '../store/database.ts'
 
 export interface NetworkDb extends Disposable {
   readonly db: DatabaseSync
@@ -56,6 +57,7 @@ export function openNetworkDb(
 }
 
 function openChecked(path: string): DatabaseSync {
+  if (path !== ':memory:') makePrivateFile(path)
   const db = new DatabaseSync(path)
   try {
     db.exec('PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA busy_timeout = 5000;')

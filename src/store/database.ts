@@ -13,6 +13,7 @@ import {
   closeSync,
   copyFileSync,
   existsSync,
+  fchmodSync,
   fsyncSync,
   lstatSync,
   openSync,
@@ -118,6 +119,7 @@ function openBackup(options: DatabaseOptions): Database | undefined {
 function openChecked(options: DatabaseOptions): Database {
   const { path, migrations, synchronous, cacheBytes } = options
   refuseOddFiles(path)
+  makePrivateFile(path)
   const db = new DatabaseSync(path, { timeout: busyTimeoutMs })
   try {
     db.exec(`
@@ -186,6 +188,19 @@ function asStorageError(doing: string, error: unknown): unknown {
         ? { hint: 'start again: a damaged database is moved aside and rebuilt' }
         : {}
   return new StorageError(`${doing}: ${messageOf(error)}`, { cause: error, ...details })
+}
+
+/**
+ * A database is the owner's alone, whatever the umask and whatever becomes of the home's own mode. SQLite
+ * gives the files beside it the same mode.
+ */
+export function makePrivateFile(path: string): void {
+  const file = openSync(path, 'a', 0o600)
+  try {
+    fchmodSync(file, 0o600)
+  } finally {
+    closeSync(file)
+  }
 }
 
 const suffixes = ['', '-wal', '-shm'] as const
@@ -263,6 +278,7 @@ export class Database implements Disposable {
   backUp(to: string): void {
     const temporary = `${to}.new`
     rmSync(temporary, { force: true })
+    makePrivateFile(temporary)
     this.run('VACUUM INTO ?', temporary)
     const file = openSync(temporary, 'r+')
     try {

@@ -17,6 +17,7 @@ import { Cache } from './cache.ts'
 import { ChunkIndex, type Content, type IndexedFile } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { openDatabase } from './database.ts'
+import { damageWarnings } from './damage.ts'
 import { isGone, isInside, regularStamp } from './files.ts'
 import { Removal } from './gc.ts'
 import { type Change, type Copy, hasChunk, Holdings } from './holdings.ts'
@@ -154,12 +155,12 @@ async function bootId(): Promise<string> {
 
 class DiskStore implements Store {
   readonly #parts: Parts
-  readonly #reserve: Reserve
+  readonly #options: StorePaths & Reserve
   readonly #stack: AsyncDisposableStack
 
-  constructor(parts: Parts, reserve: Reserve, stack: AsyncDisposableStack) {
+  constructor(parts: Parts, options: StorePaths & Reserve, stack: AsyncDisposableStack) {
     this.#parts = parts
-    this.#reserve = reserve
+    this.#options = options
     this.#stack = stack
   }
 
@@ -353,7 +354,7 @@ class DiskStore implements Store {
   // Downloads.
 
   checkSpace(folder: string, bytes: number): Promise<void> {
-    return requireSpace(folder, bytes, this.#reserve)
+    return requireSpace(folder, bytes, this.#options)
   }
 
   openPartial(spec: PartialSpec): Promise<Partial> {
@@ -402,6 +403,10 @@ class DiskStore implements Store {
 
   clearLost(manifest: CID): void {
     this.#parts.state.clearLost(manifest)
+  }
+
+  warnings(): string[] {
+    return damageWarnings(this.#options)
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -275,4 +275,6 @@ export interface Store extends BlockReader, AsyncDisposable {
   lostModels(): LostModel[]
   /** All that could be found of a lost model was indexed again: it is not listed at the next start. */
   clearLost(manifest: CID): void
+  /** What a person should know and do about what is kept here: sentences, none when all is well. */
+  warnings(): string[]
 }

@@ -297,7 +297,7 @@ test.runIf(hasTerminal)('no answer leaves it running; a second Ctrl-C stops it',
     env,
   })
   expect(left.code).toBe(130)
-  expect(left.screen).toContain('it goes on in the daemon; to follow it: commonweight attach ')
+  expect(left.screen).toMatch(/it goes on in the daemon; to follow it: commonweight .*attach \w+/)
   const stopped = await onTerminal(pull, {
     keys: [asked, { after: '[l]eave:', type: ctrlC }],
     env,

@@ -1,6 +1,6 @@
 /** The home of a daemon when something is wrong with it: shared, locked, damaged, of another version. */
 
-import { chmod, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from 'node:fs/promises'
 import { createServer, request } from 'node:http'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
@@ -88,6 +88,39 @@ describe('a daemon does not start', () => {
     expect((await readdir(machine.home)).filter(name => name.includes('damaged'))).toEqual([])
     expect(before).toContain('state.db')
   })
+})
+
+test('a daemon whose home is deleted ends, and says why', async () => {
+  const home = await makeHome('deleted')
+  const { code, last } = await runCw(
+    stage.world,
+    home,
+    ['daemon', '--listen', '/ip4/127.0.0.1/tcp/0'],
+    ({ type }) => {
+      if (type === 'ready') void rm(home, { recursive: true })
+    },
+  )
+  expect(code).toBe(7)
+  expect(last).toMatchObject({ code: 'STORAGE', message: expect.stringContaining(home) as string })
+})
+
+test("everything in a home is its owner's alone, also databases of an older version", async () => {
+  const machine = await stage.start('private')
+  const modes = async (): Promise<string[]> => {
+    const names = (await readdir(machine.home)).filter(name => name !== 'models')
+    const all = names.map(async name => {
+      const { mode } = await stat(join(machine.home, name))
+      return (mode & 0o077) === 0 ? [] : [name]
+    })
+    return (await Promise.all(all)).flat()
+  }
+  expect(await modes()).toEqual([])
+  await machine.stop()
+  for (const name of ['state.db', 'index.db', 'network.db']) {
+    await chmod(join(machine.home, name), 0o644)
+  }
+  await stage.start('private')
+  expect(await modes()).toEqual([])
 })
 
 test('config starts no daemon, and tells what the one that runs has instead', async () => {
@@ -195,7 +228,11 @@ describe('a damaged database is moved aside, and the models are served again', (
   test('state.db and its copy are garbage: the models are unknown, their files untouched, and seeding brings them back', async () => {
     await writeFile(join(machine.home, 'state.db.backup'), 'garbage')
     await damage('state.db', garbage)
-    expect((await machine.cw('ls')).lines).toEqual([])
+    const listed = await machine.cw('ls')
+    expect(listed.lines).toEqual([])
+    expect(listed.stderr).toMatch(
+      /warning: .*state\.db was damaged: models, .* then delete .*damaged-/,
+    )
     const again = await seed(machine, folder, '--name', 'org/model')
     expect(again.manifest).toBe(seeded.manifest)
     expect(
@@ -242,7 +279,7 @@ describe('a command and a daemon of different versions part with a clear word', 
     for (const verb of ['status', 'ls']) {
       const outcome = await runCw(stage.world, home, [verb])
       expectError(outcome, 9, /another version/)
-      expect(outcome.last['hint']).toContain('commonweight stop')
+      expect(outcome.last['hint']).toContain(`commonweight --home ${home} stop`)
     }
     old.close()
   })

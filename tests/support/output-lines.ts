@@ -68,6 +68,11 @@ const schemas: Readonly<Record<string, z.ZodType>> = {
   progress: progressSchema,
   provider: providerSchema,
   pulled: pulledSchema.extend({ manifest }),
+  ready: z.strictObject({
+    type: z.literal('ready'),
+    peerId: z.string(),
+    addresses: z.array(z.string()),
+  }),
   removed: removedSchema,
   seeded: seededSchema.extend({ manifest }),
   setting: configEntrySchema.extend({

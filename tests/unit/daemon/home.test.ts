@@ -1,10 +1,11 @@
 /** The home is private, has one daemon at a time, and forgets a dead one. */
 
-import { chmod, mkdir, readFile, stat, symlink, writeFile } from 'node:fs/promises'
-import { expect, test } from 'vitest'
-import { clearSocket, lockHome, prepareHome } from '../../../daemon/home.ts'
+import { chmod, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { expect, test, vi } from 'vitest'
+import { clearSocket, lockHome, prepareHome, untilGone } from '../../../daemon/home.ts'
 import { homePaths, readPid } from '../../../src/api/home.ts'
 import { ConflictError, StorageError } from '../../../src/core/errors.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
 
 async function modeOf(path: string): Promise<string> {
@@ -102,4 +103,25 @@ test.for(['', '12', 'abc\n', '-1\n', '123456789012\n'])('reads no pid from %j', 
   const paths = homePaths(scratch.path)
   await writeFile(paths.pid, text)
   expect(await readPid(paths)).toBeUndefined()
+})
+
+test.for([
+  ['deleted', (home: string) => rm(home, { recursive: true })],
+  ['moved away', (home: string) => rename(home, `${home}-2`)],
+  ['replaced', (home: string) => rename(home, `${home}-2`).then(() => mkdir(home))],
+] as const)('notices within seconds that the home was %s', async ([, change]) => {
+  await using scratch = await openScratchFolder()
+  const home = scratch.file('home')
+  await mkdir(home)
+  const clock = new FakeClock()
+  const looked = vi.spyOn(clock, 'sleep')
+  const looks = (times: number): Promise<void> =>
+    vi.waitFor(() => expect(looked).toHaveBeenCalledTimes(times))
+  const gone = untilGone(home, clock, new AbortController().signal)
+  await looks(1)
+  await clock.advance(5000)
+  await looks(2)
+  await change(home)
+  await clock.advance(5000)
+  await gone
 })

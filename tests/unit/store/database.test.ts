@@ -1,5 +1,6 @@
 /** Opening, migrating and checking a SQLite file. */
 
+import { chmod, readdir, stat } from 'node:fs/promises'
 import { DatabaseSync } from 'node:sqlite'
 import { expect, test } from 'vitest'
 import { systemClock } from '../../../src/core/clock.ts'
@@ -79,3 +80,25 @@ test(
     expect(open(path, [first]).movedAside).toBeUndefined()
   },
 )
+
+test("makes and keeps a database its owner's alone, whatever the umask", async () => {
+  await using scratch = await openScratchFolder()
+  const path = scratch.file('test.db')
+  const modes = async (): Promise<string[]> => {
+    const names = (await readdir(scratch.path)).filter(name => name.startsWith('test.db'))
+    const stats = await Promise.all(names.map(name => stat(scratch.file(name))))
+    return [...new Set(stats.map(({ mode }) => (mode & 0o777).toString(8)))]
+  }
+  const umask = process.umask(0)
+  try {
+    for (let start = 0; start < 2; start += 1) {
+      using database = open(path, [first]).database
+      database.run('INSERT INTO word (text) VALUES (?)', 'weights')
+      database.backUp(scratch.file('test.db.backup'))
+      expect(await modes()).toEqual(['600'])
+      await chmod(path, 0o644)
+    }
+  } finally {
+    process.umask(umask)
+  }
+})
