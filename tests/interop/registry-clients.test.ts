@@ -2,13 +2,13 @@
 
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test, type TestContext } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { MiB, minute } from '../../src/core/units.ts'
 import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { witnessSha256 } from '../support/machine.ts'
-import { seededBytes } from '../support/model-files.ts'
+import { filesBelow, seededBytes } from '../support/model-files.ts'
 import { modelGguf } from '../support/weight-files.ts'
-import { goProgram, installed, type Program } from './programs.ts'
+import { type FoundProgram, goProgram, installed, needed } from './programs.ts'
 
 const timeout = 5 * minute
 /** Two of Ollama's parts. */
@@ -30,20 +30,13 @@ beforeAll(async () => {
 })
 afterAll(() => hub[Symbol.asyncDispose]())
 
-type Found = Extract<Program, { found: true }>
-
-function needed(program: Program, context: TestContext): Found {
-  if (!program.found) context.skip(program.reason)
-  return program
-}
-
 interface Pulled {
   readonly parts: number
   readonly config: object
   readonly layers: Readonly<Record<string, string>>
 }
 
-async function ollamaPull(client: Found, from: HubGateway, name: string): Promise<Pulled> {
+async function ollamaPull(client: FoundProgram, from: HubGateway, name: string): Promise<Pulled> {
   const folder = from.file(`ollama-${name.replaceAll(/\W/gu, '-')}`)
   await mkdir(folder, { recursive: true })
   return JSON.parse(await client.run(`127.0.0.1:${from.port}/${name}`, folder)) as Pulled
@@ -122,6 +115,17 @@ test('skopeo copies one quant by its tag, and by digest', { timeout }, async con
     expect(names).toContain(await sha256Of('model-Q8_0.gguf'))
     expect(names).not.toContain(await sha256Of('model-Q4_K_M.gguf'))
   }
+})
+
+test('oras writes the files of a tag under their paths', { timeout }, async context => {
+  const oras = needed(await installed('oras', 'version'), context)
+  const folder = hub.file('of-oras')
+  const image = `127.0.0.1:${hub.port}/org/model:q8_0`
+  await oras.run('pull', '--plain-http', '--output', folder, image)
+  const names = ['mmproj-F16.gguf', 'model-Q8_0.gguf', 'template']
+  expect(await filesBelow(folder)).toEqual(names)
+  const found = await readFile(join(folder, 'model-Q8_0.gguf'))
+  expect(found.equals(files['model-Q8_0.gguf'])).toBe(true)
 })
 
 async function sha256Of(name: string): Promise<string> {
