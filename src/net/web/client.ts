@@ -3,41 +3,19 @@
  * like the first URL, every address checked when it is named, looked up and connected to.
  */
 
-import type { Agent as HttpAgent, ClientRequest, IncomingMessage } from 'node:http'
-import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import type { Clock } from '../../core/clock.ts'
-import {
-  CommonweightError,
-  isAbort,
-  messageOf,
-  ProtocolError,
-  systemCode,
-  UnavailableError,
-} from '../../core/errors.ts'
+import { ProtocolError } from '../../core/errors.ts'
 import { KiB, second } from '../../core/units.ts'
 import { withDeadline } from '../../transfer/ask-sources.ts'
-import {
-  anyLookup,
-  type Lookup,
-  movedInside,
-  publicLookup,
-  type Zone,
-  zoneOf,
-  zoneOfHost,
-} from './address-guard.ts'
+import type { Lookup } from './address-guard.ts'
+import { Connections, networkFault, type Target } from './connections.ts'
 import { judge, type RangeAsk, readBody, type Verdict } from './range-answer.ts'
 import { privateHint, queryInside, type WebSeedRules } from './seed-url.ts'
-
-// Not imported: an import reads every export of a built-in module, and one of node:http's loads all
-// of undici.
-const { Agent: PlainAgent, request: plainRequest } = process.getBuiltinModule('node:http')
 
 /** As many as browsers open to one host; servers that count connections allow these. */
 export const webConnectionsMax = 6
 /** A mirror's own, a hub's to its CDN, and one to spare. */
 const redirectsMax = 3
-/** One web seed leads to a CDN of a few hosts; one that scatters us over the net is no seed. */
-const originsMax = 16
 /** Where redirects led, for files being fetched now: a hub counts each visit, and its answers are long. */
 const targetsMax = 256
 const targetCharactersMax = 4 * KiB
@@ -46,8 +24,6 @@ const answerHeadBytesMax = 16 * KiB
 const silenceMs = 20 * second
 /** Of a whole answer: who is slower than this is not worth a connection. */
 const leastBytesPerMs = (16 * KiB) / second
-/** An idle connection is kept so long; most servers keep them longer. */
-const keptMs = 30 * second
 
 export interface WebClientDeps {
   readonly lookup: Lookup
@@ -63,25 +39,22 @@ export type WebAnswer =
   | { readonly type: 'bytes'; readonly bytes: Uint8Array }
   | Exclude<Verdict, { type: 'bytes' | 'redirect' }>
 
-/** Where one request goes, judged. */
-interface Target {
-  readonly url: URL
-  readonly zone: Zone
-}
-
 type Visited = WebAnswer | Extract<Verdict, { type: 'redirect' }>
 
 export class WebClient implements Disposable {
   readonly #deps: WebClientDeps
   readonly #options: WebClientOptions
-  /** Connections that may only be public are not mixed with others. By zone and scheme. */
-  readonly #agents = new Map<string, HttpAgent>()
-  readonly #zones = new Map<string, Zone>()
+  readonly #connections: Connections
   readonly #targets = new Map<string, Target>()
 
   constructor(deps: WebClientDeps, options: WebClientOptions) {
     this.#deps = deps
     this.#options = options
+    this.#connections = new Connections(deps.lookup, {
+      connectionsMax: webConnectionsMax,
+      silenceMs,
+      headBytesMax: answerHeadBytesMax,
+    })
   }
 
   /**
@@ -94,13 +67,13 @@ export class WebClient implements Disposable {
       try {
         return (await this.#visitKnown(url, ask, inner)) ?? (await this.#follow(url, ask, inner))
       } catch (error) {
-        throw faultOf(error)
+        throw networkFault(error)
       }
     })
   }
 
   [Symbol.dispose](): void {
-    for (const agent of this.#agents.values()) agent.destroy()
+    this.#connections[Symbol.dispose]()
   }
 
   /** Asks where the last redirect led; undefined when that is over, as signed URLs are after a while. */
@@ -149,7 +122,7 @@ export class WebClient implements Disposable {
 
   /** What cannot be seen in the text of a URL: where its host is. */
   async #judgeUrl(url: URL, mayBePrivate: boolean): Promise<Target> {
-    const zone = await this.#zoneOf(url)
+    const zone = await this.#connections.zoneOf(url)
     if (zone === 'private' && !mayBePrivate) {
       throw new ProtocolError(`${url.host} leads to a private address: ${privateHint}`)
     }
@@ -162,18 +135,6 @@ export class WebClient implements Disposable {
     return { url, zone }
   }
 
-  /** Looked up once; whether it stays so is checked with every connection. */
-  async #zoneOf(url: URL): Promise<Zone> {
-    const known = this.#zones.get(url.origin)
-    if (known !== undefined) return known
-    const zone = await zoneOfHost(url, this.#deps.lookup)
-    if (this.#zones.size >= originsMax) {
-      throw new ProtocolError(`it redirects to more than ${originsMax} hosts`)
-    }
-    this.#zones.set(url.origin, zone)
-    return zone
-  }
-
   #remember({ href }: URL, target: Target): void {
     if (target.url.href.length > targetCharactersMax) return
     this.#targets.delete(href)
@@ -183,10 +144,17 @@ export class WebClient implements Disposable {
   }
 
   async #visit(target: Target, ask: RangeAsk, signal: AbortSignal): Promise<Visited> {
-    const response = await this.#respond(target, ask, signal)
+    const { offset, length } = ask
+    const headers = {
+      accept: '*/*',
+      'accept-encoding': 'identity',
+      range: `bytes=${offset}-${offset + length - 1}`,
+      'user-agent': this.#options.agent,
+    }
+    const response = await this.#connections.get(target, headers, signal)
     try {
-      const { statusCode: status = 0, headers } = response
-      const verdict = judge({ status, headers, nowMs: this.#deps.clock.now() }, ask)
+      const { statusCode: status = 0, headers: answered } = response
+      const verdict = judge({ status, headers: answered, nowMs: this.#deps.clock.now() }, ask)
       if (verdict.type === 'bytes') {
         return { type: 'bytes', bytes: await readBody(response, ask.length, verdict) }
       }
@@ -197,83 +165,4 @@ export class WebClient implements Disposable {
       throw error
     }
   }
-
-  /** A kept connection may have been closed by the server just before it was used: once more, then. */
-  async #respond(target: Target, ask: RangeAsk, signal: AbortSignal): Promise<IncomingMessage> {
-    const first = this.#send(target, ask, signal)
-    try {
-      return await responseOf(first)
-    } catch (error) {
-      signal.throwIfAborted()
-      if (!first.reusedSocket || systemCode(error) !== 'ECONNRESET') throw error
-      return responseOf(this.#send(target, ask, signal))
-    }
-  }
-
-  #send({ url, zone }: Target, { offset, length }: RangeAsk, signal: AbortSignal): ClientRequest {
-    const send = url.protocol === 'https:' ? httpsRequest : plainRequest
-    const request = send(url, {
-      agent: this.#agentFor(url, zone),
-      signal,
-      timeout: silenceMs,
-      maxHeaderSize: answerHeadBytesMax,
-      headers: {
-        accept: '*/*',
-        'accept-encoding': 'identity',
-        range: `bytes=${offset}-${offset + length - 1}`,
-        'user-agent': this.#options.agent,
-      },
-    })
-    request.on('timeout', () => request.destroy(new UnavailableError('it is silent')))
-    if (zone === 'public') refusePrivate(request, url)
-    request.end()
-    return request
-  }
-
-  #agentFor({ protocol }: URL, zone: Zone): HttpAgent {
-    const key = `${zone} ${protocol}`
-    const known = this.#agents.get(key)
-    if (known !== undefined) return known
-    const { lookup } = this.#deps
-    const options = {
-      keepAlive: true,
-      maxSockets: webConnectionsMax,
-      maxFreeSockets: webConnectionsMax,
-      timeout: keptMs,
-      lookup: zone === 'public' ? publicLookup(lookup) : anyLookup(lookup),
-    }
-    const agent = protocol === 'https:' ? new HttpsAgent(options) : new PlainAgent(options)
-    this.#agents.set(key, agent)
-    return agent
-  }
-}
-
-function responseOf(request: ClientRequest): Promise<IncomingMessage> {
-  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>()
-  request.on('response', resolve)
-  request.on('error', reject)
-  return promise
-}
-
-/** The last look, at the connection itself: before it carries a byte of ours. */
-function refusePrivate(request: ClientRequest, { host }: URL): void {
-  request.on('socket', socket => {
-    const check = (): void => {
-      if (zoneOf(socket.remoteAddress ?? '') !== 'public') request.destroy(movedInside(host))
-    }
-    if (socket.connecting) socket.prependOnceListener('connect', check)
-    else check()
-  })
-}
-
-/** Node tells what the network did by codes; what is not HTTP at all breaks the rules. */
-function faultOf(error: unknown): unknown {
-  if (error instanceof CommonweightError || isAbort(error) || error instanceof TypeError) {
-    return error
-  }
-  const code = systemCode(error)
-  if (code === undefined) return error
-  const details = { cause: error }
-  if (code.startsWith('HPE_')) return new ProtocolError('it does not speak HTTP', details)
-  return new UnavailableError(`it cannot be reached: ${messageOf(error) || code}`, details)
 }
