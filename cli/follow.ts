@@ -103,6 +103,7 @@ class Follower {
       case 'pulled':
       case 'verified':
       case 'adoption':
+      case 'mirrored':
         return event
     }
   }

@@ -19,6 +19,7 @@ const verbs: Readonly<Record<string, readonly Verb[]>> = {
     ['seed', 'share files where they lie', () => import('./commands/seed.ts')],
     ['adopt', 'share what other programs downloaded', () => import('./commands/adopt.ts')],
     ['pull', 'fetch a model; every byte is verified', () => import('./commands/pull.ts')],
+    ['mirror', 'copy a repository of a hub', () => import('./commands/mirror.ts')],
     ['link', 'print the link that others pull by', () => import('./commands/link.ts')],
     ['id', 'print the CIDs of files; needs no daemon', () => import('./commands/id.ts')],
   ],

@@ -49,6 +49,7 @@ export function progressLine(event: ProgressEvent): string {
 
 const titles: Readonly<Record<ProgressEvent['phase'], string>> = {
   finding: 'looking for peers',
+  listing: 'asking the hub',
   hashing: 'hashing',
   reusing: 'copying what is here',
   fetching: 'fetching',
@@ -67,6 +68,8 @@ function ending(event: ProgressEvent): string[] {
   switch (phase) {
     case 'finding':
       return peers > 0 ? [plural(peers, 'peer')] : []
+    case 'listing':
+      return []
     case 'waiting':
       return [
         `nobody serves the missing ${formatBytes(bytesTotal - bytesDone)} now`,
@@ -81,15 +84,17 @@ function ending(event: ProgressEvent): string[] {
       const facts = [`${formatBytes(bytesDone)} of ${formatBytes(bytesTotal)}`]
       if (bytesPerSecond > 0) facts.push(formatRate(bytesPerSecond))
       if (etaMs !== null) facts.push(`${formatDuration(etaMs)} left`)
-      if (phase === 'fetching') facts.push(plural(peers, 'peer'))
+      if (phase === 'fetching') facts.push(plural(peers, 'source'))
       return facts
     }
   }
 }
 
+const unmeasured: ReadonlySet<ProgressEvent['phase']> = new Set(['finding', 'listing', 'waiting'])
+
 /** Whether a bar can be drawn: something is to be done, and its size is known. */
 function isMeasured(event: ProgressEvent): boolean {
-  return event.phase !== 'finding' && event.phase !== 'waiting' && event.bytesTotal > 0
+  return !unmeasured.has(event.phase) && event.bytesTotal > 0
 }
 
 /** Rounded down: 100 means every byte. */

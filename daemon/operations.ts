@@ -1,5 +1,5 @@
 /**
- * The long operations of a daemon: seed, pull, verify, adopt. They belong to the daemon and not to the command
+ * The long operations of a daemon: seed, pull, mirror, verify, adopt. They belong to the daemon and not to the command
  * that asked: the command may go and come back by id, or by asking the same again.
  */
 
@@ -10,6 +10,7 @@ import type {
   OperationRequest,
   OperationResult,
   OperationSummary,
+  MirrorRequest,
   PullRequest,
 } from '../src/api/contract.ts'
 import type { Clock } from '../src/core/clock.ts'
@@ -35,7 +36,7 @@ const finishedKeptMs = hour
 const endedShown = 5
 
 export interface OperationsDeps {
-  readonly node: Pick<Node, 'adopt' | 'seed' | 'pull' | 'verify' | 'connect'>
+  readonly node: Pick<Node, 'adopt' | 'seed' | 'pull' | 'verify' | 'mirror' | 'connect'>
   readonly clock: Clock
   readonly log: Logger
   /** A new id, unique for the life of the daemon. */
@@ -189,6 +190,8 @@ export class Operations {
         return node.verify(request, options)
       case 'adopt':
         return node.adopt(request, options)
+      case 'mirror':
+        return node.mirror(request, options)
     }
   }
 
@@ -237,7 +240,7 @@ export class Operations {
 /** Starts the pulls again that the last daemon did not end. */
 export function resumePulls(
   operations: Operations,
-  pulls: readonly PullRequest[],
+  pulls: readonly (PullRequest | MirrorRequest)[],
   log: Logger,
 ): void {
   for (const request of pulls) {
@@ -252,9 +255,10 @@ export function resumePulls(
 
 /** For what is asked of a daemon that is stopping, or ended by that. */
 export function stopping(ended?: Pick<Operation, 'request'>): UnavailableError {
-  const goesOn = ended?.request.kind === 'pull'
+  const kind = ended?.request.kind
+  const goesOn = kind === 'pull' || kind === 'mirror'
   const hint = goesOn
-    ? 'the pull goes on when the daemon starts again'
+    ? `the ${kind} goes on when the daemon starts again`
     : 'ask again when it has started anew'
   return new UnavailableError('the daemon is stopping', { hint })
 }
@@ -291,6 +295,11 @@ function samenessOf(request: OperationRequest): string {
       const folders = [hf, ollama, lmStudio].map(list => list.toSorted())
       return JSON.stringify([kind, folders, dryRun, pin, watch ?? null])
     }
+    case 'mirror': {
+      const { kind, ref, to, include, exclude, upstream, allowGated, seed } = request
+      const wishes = [include.toSorted(), exclude.toSorted(), allowGated, seed]
+      return JSON.stringify([kind, ref, to ?? null, upstream ?? null, ...wishes])
+    }
   }
 }
 
@@ -299,6 +308,7 @@ function targetOf(request: OperationRequest): string {
     case 'seed':
       return request.name ?? request.paths[0] ?? ''
     case 'pull':
+    case 'mirror':
       return request.ref
     case 'verify':
       return request.target ?? 'everything'

@@ -10,6 +10,8 @@ import type {
   LimitsRequest,
   LimitsView,
   LinkView,
+  MirroredEvent,
+  MirrorRequest,
   ModelResponse,
   ModelView,
   NamedView,
@@ -34,10 +36,12 @@ import { type CacheOptions, type Gateway, openGateway } from './ops/gateway.ts'
 import { nameModel } from './ops/gateway-names.ts'
 import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkTo } from './ops/link.ts'
+import { sourceView } from './ops/hub-facts.ts'
+import { mirror } from './ops/mirror.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
 import type { OperationOptions } from './ops/operation.ts'
-import { forgetPulls, pendingPulls, rememberPull } from './ops/pending.ts'
+import { forgetPulls, type LastingRequest, pendingPulls, rememberPull } from './ops/pending.ts'
 import { pull, type PullDeps } from './ops/pull.ts'
 import { seed, type SeedDeps } from './ops/seed.ts'
 import { verify } from './ops/verify.ts'
@@ -121,8 +125,9 @@ export interface Node extends AsyncDisposable {
   verify(request: VerifyRequest, options: OperationOptions): Promise<VerifiedEvent>
   /** Shares what other programs have in their caches. */
   adopt(request: AdoptRequest, options: AdoptOptions): Promise<AdoptionEvent>
-  /** Pulls that were running when the node last stopped, to be started again. */
-  pendingPulls(): PullRequest[]
+  mirror(request: MirrorRequest, options: OperationOptions): Promise<MirroredEvent>
+  /** Pulls and mirrors that were running when the node last stopped, to be started again. */
+  pendingPulls(): LastingRequest[]
 }
 
 /** Opens the parts in the order they need each other; closing runs it backwards. */
@@ -235,6 +240,7 @@ function modelsOf({ store, net }: Services): ModelsSide {
       return {
         model: modelView(findModel(store, ref)),
         files: store.filesOf(manifest).map(fileView),
+        source: sourceView(store, manifest),
       }
     },
     link(ref) {
@@ -254,7 +260,9 @@ function modelsOf({ store, net }: Services): ModelsSide {
     name: (name, ref) => nameModel(store, name, ref),
     async remove(ref, { files }) {
       const { manifest, name } = findModel(store, ref)
-      forgetPulls(store, pull => pull.ref.includes(manifest.toString()) || pull.ref === name)
+      const cid = manifest.toString()
+      const refs = [name, `hf:${name}`]
+      forgetPulls(store, ({ ref: asked }) => asked.includes(cid) || refs.includes(asked))
       const removed = await store.removeModel(manifest, { deleteFiles: files })
       net.providedChanged()
       return removedView(manifest, removed)
@@ -267,7 +275,7 @@ function modelsOf({ store, net }: Services): ModelsSide {
   }
 }
 
-type OperationsSide = Pick<Node, 'adopt' | 'pendingPulls' | 'pull' | 'seed' | 'verify'>
+type OperationsSide = Pick<Node, 'adopt' | 'mirror' | 'pendingPulls' | 'pull' | 'seed' | 'verify'>
 
 function operationsOf(services: Services): OperationsSide {
   const { store, work, adoption } = services
@@ -283,6 +291,17 @@ function operationsOf(services: Services): OperationsSide {
             store,
             request,
             () => pull(services, request, { ...options, signal }),
+            () => work.closing.aborted,
+          ),
+        options.signal,
+      ),
+    mirror: (request, options) =>
+      work.run(
+        signal =>
+          rememberPull(
+            store,
+            request,
+            () => mirror(services, request, { ...options, signal }),
             () => work.closing.aborted,
           ),
         options.signal,

@@ -1,7 +1,7 @@
 /** show: one model and its files. */
 
 import type { Command } from 'commander'
-import type { FileView } from '../../src/api/contract.ts'
+import type { FileView, SourceView } from '../../src/api/contract.ts'
 import { formatBytes } from '../../src/core/units.ts'
 import type { Context } from '../context.ts'
 import { pageEnd, refAbout } from '../help.ts'
@@ -15,7 +15,10 @@ export function define(command: Command, context: Context): void {
     .argument('<REF>', refAbout)
     .addHelpText('after', () =>
       pageEnd({
-        notes: ['With --json: one object of type model, then one of type file for each file.'],
+        notes: [
+          'With --json: one object of type model, one of type source when it came from a hub, then one of type file ' +
+            'for each file.',
+        ],
         examples: [
           { command: 'show sentence-transformers/all-MiniLM-L6-v2', about: 'by its name here' },
           {
@@ -32,7 +35,7 @@ export function define(command: Command, context: Context): void {
 async function show(context: Context, ref: string): Promise<void> {
   const { output, signal } = context
   const client = await context.client()
-  const { model, files } = await client.model(ref, signal)
+  const { model, files, source } = await client.model(ref, signal)
   const total = `${plural(model.files, 'file')}, ${formatBytes(model.bytes)}`
   output.result(model, () =>
     fields(
@@ -42,12 +45,28 @@ async function show(context: Context, ref: string): Promise<void> {
         ['total', total],
         ['folder', printable(model.path)],
         ['manifest', model.manifest],
+        ...(source === null ? [] : sourceFields(source)),
       ],
       output.style,
     ),
   )
+  if (source !== null) output.object(source)
   for (const file of files) output.object(file)
   if (!output.json) output.text(`\n${table(files, columns(context), output)}`)
+}
+
+function sourceFields(source: SourceView): (readonly [string, string])[] {
+  const { hub, repo, kind, commit, whole, licence, gated } = source
+  const folder = kind === 'model' ? '' : `${kind}s/`
+  const extent = whole ? '' : ', a part of it'
+  const closed = gated === null ? '' : `, gated (${gated})`
+  return [
+    ['source', printable(`${hub}/${folder}${repo}`)],
+    ['commit', `${commit}${extent}`],
+    ...(source.upstream === null
+      ? []
+      : [['licence', printable(`${licence ?? 'not stated'}${closed}`)] as const]),
+  ]
 }
 
 function columns({ output: { style } }: Context): Column<FileView>[] {

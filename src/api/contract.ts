@@ -14,6 +14,15 @@ import {
   adoptionSchema,
   adoptRequestSchema,
 } from './adoption.ts'
+import {
+  type MirroredEvent,
+  mirroredSchema,
+  mirrorRequestSchema,
+  sourceSchema,
+} from './mirror-contract.ts'
+
+export type { Changes, MirroredEvent, MirrorRequest, SourceView } from './mirror-contract.ts'
+export { mirrorRequestSchema } from './mirror-contract.ts'
 
 /** Raised with every incompatible change; a client refuses a daemon of another version. */
 export const apiVersion = 1
@@ -105,6 +114,7 @@ export const operationRequestSchema = z.discriminatedUnion('kind', [
   pullRequestSchema,
   verifyRequestSchema,
   adoptRequestSchema,
+  mirrorRequestSchema,
 ])
 export type OperationRequest = z.infer<typeof operationRequestSchema>
 
@@ -112,9 +122,10 @@ export type OperationRequest = z.infer<typeof operationRequestSchema>
 
 export const progressSchema = z.strictObject({
   type: z.literal('progress'),
-  /** finding: looking for peers. waiting: nobody serves what is missing now. */
+  /** finding: looking for peers. listing: asking a hub. waiting: nobody serves what is missing now. */
   phase: z.enum([
     'finding',
+    'listing',
     'hashing',
     'reusing',
     'fetching',
@@ -197,15 +208,21 @@ export const operationEventSchema = z.discriminatedUnion('type', [
   verifiedSchema,
   adoptedSchema,
   adoptionSchema,
+  mirroredSchema,
   errorBodySchema,
 ])
 export type OperationEvent = z.infer<typeof operationEventSchema>
-export type OperationResult = SeededEvent | PulledEvent | VerifiedEvent | AdoptionEvent
+export type OperationResult =
+  | SeededEvent
+  | PulledEvent
+  | VerifiedEvent
+  | AdoptionEvent
+  | MirroredEvent
 
 export const operationSummarySchema = z.strictObject({
   type: z.literal('operation'),
   id: z.string(),
-  kind: z.enum(['seed', 'pull', 'verify', 'adopt']),
+  kind: z.enum(['seed', 'pull', 'verify', 'adopt', 'mirror']),
   /** What it works on, as the user named it. */
   target: z.string(),
   state: z.enum(['running', 'done', 'failed', 'cancelled']),
@@ -256,6 +273,8 @@ export const modelsResponseSchema = z.strictObject({ models: z.array(modelSchema
 export const modelResponseSchema = z.strictObject({
   model: modelSchema,
   files: z.array(fileSchema),
+  /** Where it came from, when that was a hub. */
+  source: sourceSchema.nullable(),
 })
 export type ModelResponse = z.infer<typeof modelResponseSchema>
 

@@ -6,7 +6,7 @@
 
 import type { ByteSource } from '../core/bytes.ts'
 import { HeaderCursor } from './header-cursor.ts'
-import { headerBytesMax, malformed, startsFrom, tensorsMax } from './tensors.ts'
+import { headerBytesMax, malformed, type NamedTensor, startsFrom, tensorsMax } from './tensors.ts'
 
 export const ggufMagic = 0x46554747
 const versions: readonly number[] = [2, 3]
@@ -21,17 +21,42 @@ const scalarBytes = [1, 1, 2, 2, 4, 4, 4, 1, undefined, undefined, 8, 8, 8] as c
 
 /** Where the tensors start, with 0 in front; throws InvalidInputError when this is no GGUF. */
 export async function ggufStarts(source: ByteSource): Promise<number[]> {
+  return startsFrom(Float64Array.from((await readTensors(source, false)).offsets))
+}
+
+/** The tensors, each up to where the next begins; throws as ggufStarts does. */
+export async function ggufTensors(source: ByteSource): Promise<NamedTensor[]> {
+  const { names, offsets } = await readTensors(source, true)
+  const starts = Array.from(offsets.keys()).toSorted(
+    (a, b) => (offsets[a] ?? 0) - (offsets[b] ?? 0),
+  )
+  return starts.flatMap((tensor, index) => {
+    const next = starts[index + 1]
+    const start = offsets[tensor] ?? 0
+    const end = next === undefined ? source.size : (offsets[next] ?? 0)
+    return start < end ? [{ name: names[tensor] ?? '', start, end }] : []
+  })
+}
+
+interface Tensors {
+  /** None unless they were wanted. */
+  readonly names: readonly string[]
+  /** In the file. */
+  readonly offsets: Float64Array
+}
+
+async function readTensors(source: ByteSource, wantsNames: boolean): Promise<Tensors> {
   const cursor = new HeaderCursor(source, headerBytesMax)
   const { keyValues, tensors } = await readCounts(cursor)
   const alignment = await readAlignment(cursor, keyValues)
-  const offsets = await readOffsets(cursor, tensors)
+  const { names, offsets } = await readOffsets(cursor, tensors, wantsNames)
   const dataStart = Math.ceil(cursor.at / alignment) * alignment
   if (dataStart > source.size) throw malformed('the tensors start after the end')
   for (const [index, offset] of offsets.entries()) {
     if (dataStart + offset >= source.size) throw malformed(`tensor ${index} starts after the end`)
     offsets[index] = dataStart + offset
   }
-  return startsFrom(offsets)
+  return { names, offsets }
 }
 
 /** What every GGUF begins with. */
@@ -102,10 +127,16 @@ function scalarBytesOf(type: number): number {
 }
 
 /** Offsets of the tensors from the start of the data. */
-async function readOffsets(cursor: HeaderCursor, tensors: number): Promise<Float64Array> {
+async function readOffsets(
+  cursor: HeaderCursor,
+  tensors: number,
+  wantsNames: boolean,
+): Promise<Tensors> {
+  const names: string[] = []
   const offsets: number[] = []
   for (let index = 0; index < tensors; index += 1) {
-    await cursor.skipStrings(1)
+    if (wantsNames) names.push(await readName(cursor))
+    else await cursor.skipStrings(1)
     if (!cursor.has(4)) await cursor.load(4)
     const dimensions = cursor.u32()
     if (dimensions > dimensionsMax) throw malformed(`a tensor of ${dimensions} dimensions`)
@@ -114,7 +145,18 @@ async function readOffsets(cursor: HeaderCursor, tensors: number): Promise<Float
     if (!cursor.has(8)) await cursor.load(8)
     offsets.push(cursor.u64())
   }
-  return Float64Array.from(offsets)
+  return { names, offsets: Float64Array.from(offsets) }
+}
+
+/** The format says 64 bytes at most; some writers take more. */
+const nameBytesMax = 1024
+
+async function readName(cursor: HeaderCursor): Promise<string> {
+  if (!cursor.has(8)) await cursor.load(8)
+  const length = cursor.u64()
+  if (length > nameBytesMax) throw malformed(`a tensor name of ${length} bytes`)
+  if (!cursor.has(length)) await cursor.load(length)
+  return cursor.bytes(length).toString('utf8')
 }
 
 function isPowerOfTwo(value: number): boolean {

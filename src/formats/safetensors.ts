@@ -6,13 +6,37 @@
 import { type ByteSource, viewOf } from '../core/bytes.ts'
 import { MiB } from '../core/units.ts'
 import { JsonScanner } from './json-scanner.ts'
-import { headerBytesMax, malformed, startsFrom, tensorsMax } from './tensors.ts'
+import { headerBytesMax, malformed, type NamedTensor, startsFrom, tensorsMax } from './tensors.ts'
 
 const lengthBytes = 8
 const metadataKey = '__metadata__'
 
 /** Where the tensors start, with 0 in front; throws InvalidInputError when this is no safetensors. */
 export async function safetensorsStarts(source: ByteSource): Promise<number[]> {
+  const { header, dataStart } = await readHeader(source)
+  const { begins, ends } = nonEmptyRanges(tensorRanges(header))
+  checkTiling(begins, ends, source.size - dataStart)
+  return startsFrom(begins.map(begin => dataStart + begin))
+}
+
+/** The tensors that are not empty; throws as safetensorsStarts does. */
+export async function safetensorsTensors(source: ByteSource): Promise<NamedTensor[]> {
+  const { header, dataStart } = await readHeader(source)
+  const { names, begins, ends } = tensorRanges(header)
+  nonEmptyRanges({ names, begins, ends })
+  return names.flatMap((name, slot) => {
+    const start = dataStart + (begins[slot] ?? 0)
+    const end = dataStart + (ends[slot] ?? 0)
+    return start < end && end <= source.size ? [{ name, start, end }] : []
+  })
+}
+
+interface Header {
+  readonly header: Uint8Array
+  readonly dataStart: number
+}
+
+async function readHeader(source: ByteSource): Promise<Header> {
   if (source.size < lengthBytes) throw malformed('shorter than the length of a header')
   const prefix = viewOf(await source.readAt(0, lengthBytes))
   const headerBytes = prefix.readUInt32LE(0) + prefix.readUInt32LE(4) * 2 ** 32
@@ -21,10 +45,7 @@ export async function safetensorsStarts(source: ByteSource): Promise<number[]> {
   if (dataStart > source.size) throw malformed('the header ends after the file')
   const header = await source.readAt(lengthBytes, headerBytes)
   checkUtf8(header)
-
-  const { begins, ends } = nonEmptyRanges(tensorRanges(header))
-  checkTiling(begins, ends, source.size - dataStart)
-  return startsFrom(begins.map(begin => dataStart + begin))
+  return { header, dataStart }
 }
 
 /** In pieces: no string of the whole header is ever made. */
@@ -47,6 +68,7 @@ interface Ranges {
 
 /** The data_offsets of every entry but __metadata__; NaN for an entry that has none. */
 interface Entries {
+  readonly names: readonly string[]
   readonly begins: number[]
   readonly ends: number[]
 }
@@ -69,7 +91,7 @@ function tensorRanges(header: Uint8Array): Entries {
     ends[slot] = end
   })
   scanner.end()
-  return { begins, ends }
+  return { names: [...slots.keys()], begins, ends }
 }
 
 type Offsets = readonly [begin: number, end: number]

@@ -1,6 +1,6 @@
 /**
  * What both header parsers share: the bounds of cw-chunk-1 and the form of their result. Chunking
- * needs only where tensors start; names, dtypes and shapes are skipped until something uses them.
+ * needs only where tensors start; names are read for comparing two files, dtypes and shapes are skipped.
  */
 
 import { InvalidInputError } from '../core/errors.ts'
@@ -10,6 +10,14 @@ export const headerBytesMax = 100_000_000
 
 /** The largest mixture of experts has 1e5 tensors; this many fit the header bytes of no sane file. */
 export const tensorsMax = 2_000_000
+
+/** The bytes of a tensor in its file. */
+export interface NamedTensor {
+  readonly name: string
+  readonly start: number
+  /** Exclusive. */
+  readonly end: number
+}
 
 /** Offsets where tensors start, of any order and repeated → sorted, unique, with 0 in front. */
 export function startsFrom(offsets: Float64Array): number[] {

@@ -1,9 +1,19 @@
-/** Pulls that outlive the process: remembered when they start, forgotten when they are over. */
+/** Pulls and mirrors that outlive the process: remembered when they start, forgotten when they are over. */
 
 import { createHash } from 'node:crypto'
-import { pullRequestSchema, type PullRequest } from '../api/contract.ts'
+import {
+  type MirrorRequest,
+  mirrorRequestSchema,
+  pullRequestSchema,
+  type PullRequest,
+} from '../api/contract.ts'
 import { isAbort, UnavailableError } from '../core/errors.ts'
 import type { Store } from '../store/store.ts'
+
+/** What goes on after a restart. */
+export type LastingRequest = PullRequest | MirrorRequest
+
+const lastingSchema = pullRequestSchema.or(mirrorRequestSchema)
 
 export type PendingStore = Pick<Store, 'deletePending' | 'pending' | 'putPending'>
 
@@ -14,12 +24,13 @@ export type PendingStore = Pick<Store, 'deletePending' | 'pending' | 'putPending
  */
 export async function rememberPull<T>(
   store: PendingStore,
-  request: PullRequest,
+  request: LastingRequest,
   pull: () => Promise<T>,
   isClosing: () => boolean,
 ): Promise<T> {
-  const id = createHash('sha256').update(JSON.stringify(request)).digest('hex').slice(0, 32)
-  store.putPending({ id, request: JSON.stringify(request) })
+  const text = JSON.stringify(withoutToken(request))
+  const id = createHash('sha256').update(text).digest('hex').slice(0, 32)
+  store.putPending({ id, request: text })
   try {
     const result = await pull()
     store.deletePending(id)
@@ -31,10 +42,17 @@ export async function rememberPull<T>(
   }
 }
 
+/** A token is nobody's to keep: a mirror that needs it is asked for again by its user. */
+function withoutToken(request: LastingRequest): LastingRequest {
+  if (request.kind === 'pull') return request
+  const { token: _, ...rest } = request
+  return rest
+}
+
 /** Those left over from the last run; one that a newer version wrote and we cannot read is dropped. */
-export function pendingPulls(store: PendingStore): PullRequest[] {
+export function pendingPulls(store: PendingStore): LastingRequest[] {
   return store.pending().flatMap(({ id, request }) => {
-    const parsed = pullRequestSchema.safeParse(parseJson(request))
+    const parsed = lastingSchema.safeParse(parseJson(request))
     if (parsed.success) return [parsed.data]
     store.deletePending(id)
     return []
@@ -50,9 +68,12 @@ function parseJson(text: string): unknown {
 }
 
 /** The user does not want this model any more: no start fetches it again. */
-export function forgetPulls(store: PendingStore, isMeant: (request: PullRequest) => boolean): void {
+export function forgetPulls(
+  store: PendingStore,
+  isMeant: (request: LastingRequest) => boolean,
+): void {
   for (const { id, request } of store.pending()) {
-    const parsed = pullRequestSchema.safeParse(parseJson(request))
+    const parsed = lastingSchema.safeParse(parseJson(request))
     if (parsed.success && isMeant(parsed.data)) store.deletePending(id)
   }
 }

@@ -11,6 +11,14 @@ export interface Selection {
 
 /** Throws InvalidInputError when nothing is left. */
 export function selectFiles(files: readonly ManifestFile[], globs: Selection): ManifestFile[] {
+  return selectPaths(files, globs)
+}
+
+/** The same of anything that has paths. */
+export function selectPaths<T extends { readonly path: string }>(
+  files: readonly T[],
+  globs: Selection,
+): T[] {
   const { include, exclude } = globs
   const isIncluded = include.length === 0 ? () => true : matcherOf(include)
   const isExcluded = matcherOf(exclude)

@@ -1,24 +1,24 @@
 /** The store over plain files and two SQLite databases: what is opened, and who answers what. */
 
-import { readFile } from 'node:fs/promises'
 import { isAbsolute } from 'node:path'
 import { mapLimit } from '../core/async.ts'
 import { Bitfield } from '../core/bitfield.ts'
 import { type CID, codecs } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
-import { InvalidInputError, StorageError } from '../core/errors.ts'
+import { InvalidInputError } from '../core/errors.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
 import { chunkBytesMax } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
 import type { Range } from '../core/ranges.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
+import { bootId } from './boot-id.ts'
 import { Cache } from './cache.ts'
 import { ChunkIndex, type Content, type IndexedFile } from './chunk-index.ts'
 import { ChunkReader } from './chunk-reader.ts'
 import { openDatabase } from './database.ts'
 import { damageWarnings } from './damage.ts'
-import { isGone, isInside, regularStamp } from './files.ts'
+import { isInside, regularStamp } from './files.ts'
 import { Removal } from './gc.ts'
 import { type Change, type Copy, hasChunk, Holdings } from './holdings.ts'
 import { indexMigrations, stateMigrations } from './migrations.ts'
@@ -40,6 +40,7 @@ import type {
   LostModel,
   NamedModel,
   NewModel,
+  Origin,
   PartialSpec,
   PendingPull,
   Place,
@@ -143,16 +144,6 @@ interface Parts {
   readonly reader: ChunkReader
 }
 
-/** Where Linux names the boot; elsewhere only what is durable is believed after a restart. */
-async function bootId(): Promise<string> {
-  try {
-    return (await readFile('/proc/sys/kernel/random/boot_id', 'utf8')).trim()
-  } catch (error) {
-    if (isGone(error)) return `unknown-${process.pid}-${performance.timeOrigin}`
-    throw new StorageError('reading the boot id', { cause: error })
-  }
-}
-
 class DiskStore implements Store {
   readonly #parts: Parts
   readonly #options: StorePaths & Reserve
@@ -237,6 +228,19 @@ class DiskStore implements Store {
 
   bindName(name: string, model: Pick<NamedModel, 'manifest'> & { readonly link: string }): void {
     this.#parts.state.bindName(name, model)
+  }
+
+  putOrigin(origin: Origin): void {
+    this.#parts.models.require(origin.manifest)
+    this.#parts.state.putOrigin(origin)
+  }
+
+  originOf(manifest: CID): Origin | undefined {
+    return this.#parts.state.originOf(manifest)
+  }
+
+  originsOf(repo: Pick<Origin, 'hub' | 'type' | 'repo'>): Origin[] {
+    return this.#parts.state.originsOf(repo)
   }
 
   removeModel(manifest: CID, options: { deleteFiles: boolean }): Promise<Removed> {

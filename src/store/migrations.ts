@@ -96,4 +96,19 @@ export const stateMigrations: readonly string[] = [
   `
   CREATE TABLE cached (place TEXT PRIMARY KEY, read_ms INTEGER NOT NULL) WITHOUT ROWID;
   `,
+  // What a hub says of a model that was imported from it, beside the manifest.
+  `
+  CREATE TABLE origin (
+    manifest BLOB PRIMARY KEY REFERENCES model (manifest) ON DELETE CASCADE,
+    hub TEXT NOT NULL,
+    type TEXT NOT NULL,
+    repo TEXT NOT NULL,
+    revision TEXT NOT NULL,
+    upstream TEXT NOT NULL,
+    whole INTEGER NOT NULL,
+    seen_ms INTEGER NOT NULL,
+    facts TEXT NOT NULL
+  );
+  CREATE INDEX origin_repo ON origin (hub, type, repo);
+  `,
 ]

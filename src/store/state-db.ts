@@ -5,7 +5,14 @@
 
 import { type CID, decodeCid } from '../core/cid.ts'
 import type { Database, Row } from './database.ts'
-import type { ModelOrigin, ModelPlacement, NamedModel, NewModel, PendingPull } from './store.ts'
+import type {
+  ModelOrigin,
+  ModelPlacement,
+  NamedModel,
+  NewModel,
+  Origin,
+  PendingPull,
+} from './store.ts'
 
 export interface StoredModel {
   readonly id: number
@@ -185,6 +192,26 @@ export class StateDb {
     }))
   }
 
+  putOrigin(origin: Origin): void {
+    const { manifest, hub, type, repo, revision, upstream, isWhole, seenAtMs, facts } = origin
+    const sql = `INSERT OR REPLACE INTO origin
+      (manifest, hub, type, repo, revision, upstream, whole, seen_ms, facts)
+      VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+    const values = [hub, type, repo, revision, upstream, Number(isWhole), seenAtMs, facts]
+    this.#db.run(sql, manifest.bytes, ...values)
+  }
+
+  originOf(manifest: CID): Origin | undefined {
+    const row = this.#db.get('SELECT * FROM origin WHERE manifest = ?', manifest.bytes)
+    return row === undefined ? undefined : toOrigin(row)
+  }
+
+  originsOf({ hub, type, repo }: Pick<Origin, 'hub' | 'type' | 'repo'>): Origin[] {
+    const sql = `SELECT * FROM origin WHERE hub = ? AND type = ? AND repo = ? COLLATE NOCASE
+      ORDER BY seen_ms DESC, rowid DESC`
+    return this.#db.all(sql, hub, type, repo).map(toOrigin)
+  }
+
   deleteModel(model: StoredModel): void {
     this.#db.run('DELETE FROM model WHERE id = ?', model.id)
   }
@@ -265,6 +292,20 @@ export class StateDb {
     for (const table of ['UPDATE model SET name = NULL', 'DELETE FROM name']) {
       this.#db.run(`${table} WHERE name = ? AND manifest != ?`, name, manifest.bytes)
     }
+  }
+}
+
+function toOrigin(row: Row): Origin {
+  return {
+    manifest: decodeCid(row['manifest'] as Uint8Array),
+    hub: String(row['hub']),
+    type: String(row['type']),
+    repo: String(row['repo']),
+    revision: String(row['revision']),
+    upstream: String(row['upstream']),
+    isWhole: row['whole'] !== 0,
+    seenAtMs: Number(row['seen_ms']),
+    facts: String(row['facts']),
   }
 }
 

@@ -174,6 +174,24 @@ export interface PendingPull {
   readonly request: string
 }
 
+/** Where a model was imported from, and what its hub said beside the manifest. */
+export interface Origin {
+  readonly manifest: CID
+  /** Host name of the hub. */
+  readonly hub: string
+  readonly type: string
+  readonly repo: string
+  /** The commit. */
+  readonly revision: string
+  /** URL that it was fetched from. */
+  readonly upstream: string
+  /** All files of the commit. */
+  readonly isWhole: boolean
+  readonly seenAtMs: number
+  /** JSON of whoever stored it. */
+  readonly facts: string
+}
+
 export type LostModel = Pick<
   HeldModel,
   'manifest' | 'name' | 'origin' | 'folder' | 'pinned' | 'seeding'
@@ -198,6 +216,11 @@ export interface Store extends BlockReader, AsyncDisposable {
   names(): NamedModel[]
   /** Gives a name to a model that need not be held; whatever had the name goes on without it. */
   bindName(name: string, model: { readonly manifest: CID; readonly link: string }): void
+  /** Of a model that is held; replaces what was known. It goes with the model. */
+  putOrigin(origin: Origin): void
+  originOf(manifest: CID): Origin | undefined
+  /** What was imported from one repository, newest first. */
+  originsOf(repo: Pick<Origin, 'hub' | 'type' | 'repo'>): Origin[]
   /** Forgets a model; files in our own models folder go when asked, the user's never. */
   removeModel(manifest: CID, options: { deleteFiles: boolean }): Promise<Removed>
   /** Deletes what no model needs any more: unpinned models in our folder, stray partials, index rows. */

@@ -90,9 +90,14 @@ export interface RunningPull {
 
 /** A pull that is watched while it runs. */
 export function startPull(machine: Machine, ...args: string[]): RunningPull {
+  return startOperation(machine, 'pull', ...args)
+}
+
+/** The same of any verb that takes long. */
+export function startOperation(machine: Machine, ...args: string[]): RunningPull {
   const seen: ProgressEvent[] = []
   const listeners = new Set<() => void>()
-  const ended = machine.watch(['pull', ...args], line => {
+  const ended = machine.watch(args, line => {
     if (line.type !== 'progress') return
     seen.push(progressSchema.parse(line))
     for (const listener of listeners) listener()
@@ -108,7 +113,7 @@ export function startPull(machine: Machine, ...args: string[]): RunningPull {
       listeners.add(look)
       look()
       ended.then(
-        ({ last }) => reject(new Error(`the pull ended before: ${JSON.stringify(last)}`)),
+        ({ last }) => reject(new Error(`it ended before: ${JSON.stringify(last)}`)),
         reject,
       )
       return promise.finally(() => listeners.delete(look))

@@ -126,7 +126,7 @@ export function openFakeNode(
       return [...models.values()]
     },
     async show(ref) {
-      return { model: find(ref), files: [] }
+      return { model: find(ref), files: [], source: null }
     },
     gateway: {
       find: () => undefined,
@@ -168,6 +168,7 @@ export function openFakeNode(
     pull: (request, operation) => operate(request, operation),
     verify: (request, operation) => operate(request, operation),
     adopt: (request, operation) => operate(request, operation),
+    mirror: (request, operation) => operate(request, operation),
     pendingPulls: () => [...pending],
     async [Symbol.asyncDispose]() {
       closing.abort(new DOMException('the node is closing', 'AbortError'))

@@ -25,8 +25,11 @@ export async function writeFiles(
 }
 
 /** A safetensors file of these tensors, each a run of bytes, in this order. */
-export function tensorFile(tensors: Readonly<Record<string, Uint8Array>>): Buffer {
-  const header: Record<string, object> = {}
+export function tensorFile(
+  tensors: Readonly<Record<string, Uint8Array>>,
+  metadata?: Readonly<Record<string, string>>,
+): Buffer {
+  const header: Record<string, object> = metadata === undefined ? {} : { __metadata__: metadata }
   let end = 0
   for (const [name, { length }] of Object.entries(tensors)) {
     header[name] = { dtype: 'U8', shape: [length], data_offsets: [end, end + length] }

@@ -22,6 +22,7 @@ import {
   statusSchema,
   verifiedSchema,
 } from '../../src/api/contract.ts'
+import { mirroredSchema, sourceSchema } from '../../src/api/mirror-contract.ts'
 import type { Line } from './machine.ts'
 
 const count = z.number().int().nonnegative()
@@ -60,6 +61,7 @@ const schemas: Readonly<Record<string, z.ZodType>> = {
   limits: limitsSchema,
   link: linkSchema,
   manifest: z.strictObject({ type: z.literal('manifest'), manifest, files: count, bytes: count }),
+  mirrored: mirroredSchema.extend({ manifest }),
   model: modelSchema.extend({ manifest }),
   named: namedSchema.extend({ manifest }),
   notice: noticeSchema,
@@ -78,6 +80,7 @@ const schemas: Readonly<Record<string, z.ZodType>> = {
   setting: configEntrySchema.extend({
     running: configEntrySchema.pick({ value: true, source: true, from: true }).optional(),
   }),
+  source: sourceSchema,
   status: statusSchema,
   stopped: z.strictObject({ type: z.literal('stopped'), pid: count.nullable() }),
   verified: verifiedSchema,

@@ -17,6 +17,7 @@ const mayImport: Record<string, readonly string[]> = {
   'src/store': ['src/core', 'src/dag'],
   'src/transfer': ['src/core', 'src/dag', 'src/manifest', 'src/store'],
   'src/bulk': ['src/core', 'src/dag', 'src/store', 'src/wire'],
+  'src/hub': ['src/core', 'src/manifest', 'src/net'],
   'src/net': [
     'src/core',
     'src/dag',
@@ -35,6 +36,8 @@ const mayImport: Record<string, readonly string[]> = {
     'src/store',
     'src/transfer',
     'src/net',
+    'src/hub',
+    'src/formats',
     'src/api',
   ],
   daemon: ['src', 'src/core', 'src/dag', 'src/formats', 'src/manifest', 'src/api'],

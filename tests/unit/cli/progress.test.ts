@@ -24,7 +24,7 @@ function event(changes: Partial<ProgressEvent> = {}): ProgressEvent {
 
 test('shows bar, bytes, rate, time left and peers in one line', () => {
   expect(progressBar(event(), { columns: 100, unicode: true, style })).toBe(
-    `fetching  ${'█'.repeat(7)}${'░'.repeat(23)}   25%  50.0 MiB of 200 MiB  10.0 MiB/s  15s left  3 peers`,
+    `fetching  ${'█'.repeat(7)}${'░'.repeat(22)}   25%  50.0 MiB of 200 MiB  10.0 MiB/s  15s left  3 sources`,
   )
 })
 
@@ -48,7 +48,7 @@ test('says 100% only when every byte is there', () => {
 
 test('does not claim a time left that nobody knows', () => {
   expect(progressLine(event({ etaMs: null, bytesPerSecond: 0 }))).toBe(
-    'fetching 25%: 50.0 MiB of 200 MiB, 3 peers',
+    'fetching 25%: 50.0 MiB of 200 MiB, 3 sources',
   )
 })
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { pullRequestSchema } from '../../../src/api/contract.ts'
+import { mirrorRequestSchema, pullRequestSchema } from '../../../src/api/contract.ts'
 import { StorageError, UnavailableError } from '../../../src/core/errors.ts'
 import {
   forgetPulls,
@@ -69,4 +69,19 @@ test('forgets the pulls that are meant, and no others', () => {
   store.rows.set('b', JSON.stringify(other))
   forgetPulls(store, ({ ref }) => ref === 'org/model')
   expect(pendingPulls(store)).toEqual([other])
+})
+
+test('a mirror is remembered without its token', async () => {
+  const store = memoryPending()
+  const mirror = mirrorRequestSchema.parse({ kind: 'mirror', ref: 'hf:a/b', token: 'hf_secret' })
+  const run = rememberPull(
+    store,
+    mirror,
+    () => Promise.reject(aborted),
+    () => true,
+  )
+  await expect(run).rejects.toBe(aborted)
+  const { token: _, ...rest } = mirror
+  expect(pendingPulls(store)).toEqual([rest])
+  expect([...store.rows].join('')).not.toContain('hf_secret')
 })

@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import type { Origin } from '../../../src/store/store.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
 import { openTestStore, seedModel, testFile, testModel } from '../../support/store-fixture.ts'
 
@@ -45,4 +46,39 @@ test('a name belongs to the model that got it last', async () => {
   expect(store.names().map(({ manifest }) => manifest.toString())).toEqual([
     held.manifest.toString(),
   ])
+})
+
+test('what a hub said of a model stays as long as the model', async () => {
+  await using scratch = await openScratchFolder()
+  const repo = { hub: 'huggingface.co', type: 'model', repo: 'org/Model' }
+  const origin = (manifest: Origin['manifest'], seenAtMs: number): Origin => ({
+    ...repo,
+    manifest,
+    revision: 'a'.repeat(40),
+    upstream: 'https://huggingface.co',
+    isWhole: true,
+    seenAtMs,
+    facts: '{"licence":"mit"}',
+  })
+  await using store = await openTestStore(scratch.path)
+  const old = await seedModel(store, scratch.file('a'), { a: one })
+  const young = await seedModel(store, scratch.file('b'), { b: two })
+  store.putOrigin(origin(old.manifest, 1))
+  store.putOrigin(origin(young.manifest, 2))
+  store.putOrigin({ ...origin(old.manifest, 1), isWhole: false })
+  const found = store.originsOf({ ...repo, repo: 'ORG/model' })
+  expect(found.map(({ manifest }) => manifest.toString())).toEqual([
+    young.manifest.toString(),
+    old.manifest.toString(),
+  ])
+  expect(found).toMatchObject([
+    { revision: 'a'.repeat(40), isWhole: true, seenAtMs: 2 },
+    { upstream: 'https://huggingface.co', isWhole: false, seenAtMs: 1 },
+  ])
+  expect(store.originsOf({ ...repo, type: 'dataset' })).toEqual([])
+  await store.removeModel(young.manifest, { deleteFiles: false })
+  expect(store.originOf(young.manifest)).toBeUndefined()
+  expect(store.originOf(old.manifest)?.facts).toBe('{"licence":"mit"}')
+  const far = testModel(scratch.file('c'), { a: one, b: two })
+  expect(() => store.putOrigin(origin(far.manifest, 3))).toThrow('no model')
 })

@@ -1,0 +1,112 @@
+/**
+ * What a hub says of a model beside its files: refs, licence, who may have it, the model card's head, Xet
+ * hashes. Kept beside the manifest, which must not depend on what may change.
+ */
+
+import { z } from 'zod'
+import type { SourceView } from '../api/contract.ts'
+import type { Manifest, ManifestSource } from '../manifest/manifest.ts'
+import { decodeManifest } from '../manifest/manifest.ts'
+import type { HubFile, HubInfo, HubRefs } from '../hub/hub.ts'
+import { MiB } from '../core/units.ts'
+import type { CID } from '../core/cid.ts'
+import type { Origin, Store } from '../store/store.ts'
+
+/** Cards of a few KiB are usual; a longer one is left out. */
+const cardBytesMax = MiB
+
+const factsSchema = z.object({
+  licence: z.string().nullable().catch(null),
+  gated: z.enum(['auto', 'manual']).nullable().catch(null),
+  lastModified: z.string().nullable().catch(null),
+  tags: z.array(z.string()).catch([]),
+  refs: z.record(z.string(), z.string()).catch({}),
+  cardData: z.unknown(),
+  /** Xet hashes by path. */
+  xet: z.record(z.string(), z.string()).catch({}),
+})
+export type HubFacts = z.infer<typeof factsSchema>
+
+export function factsOf(
+  info: HubInfo,
+  refs: HubRefs | undefined,
+  files: readonly HubFile[],
+): HubFacts {
+  const cardText = JSON.stringify(info.cardData ?? null)
+  const xet = files.flatMap(({ path, xetHash }) => (xetHash === undefined ? [] : [[path, xetHash]]))
+  return {
+    licence: info.licence ?? null,
+    gated: info.gated === false ? null : info.gated,
+    lastModified: info.lastModified ?? null,
+    tags: [...info.tags],
+    refs: { ...refs?.tags, ...refs?.branches },
+    cardData: cardText.length > cardBytesMax ? null : info.cardData,
+    xet: Object.fromEntries(xet) as Record<string, string>,
+  }
+}
+
+/** What was stored; of another version what is understood. */
+export function readFacts(text: string): HubFacts {
+  return factsSchema.parse(parseJson(text))
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown
+  } catch {
+    return {}
+  }
+}
+
+/** Where a model came from: what is stored beside it, or what its manifest says. Null when nobody knows. */
+export function sourceView(
+  store: Pick<Store, 'manifestBlock' | 'originOf'>,
+  manifest: CID,
+): SourceView | null {
+  const origin = store.originOf(manifest)
+  if (origin !== undefined) return originView(origin)
+  const block = store.manifestBlock(manifest)
+  const source = block === undefined ? undefined : sourceOf(decodeManifest(block))
+  return source === undefined ? null : claimView(source)
+}
+
+function sourceOf({ source }: Manifest): ManifestSource | undefined {
+  return source
+}
+
+function originView(origin: Origin): SourceView {
+  const { xet, ...facts } = readFacts(origin.facts)
+  return {
+    type: 'source',
+    hub: origin.hub,
+    repo: origin.repo,
+    kind: origin.type as SourceView['kind'],
+    commit: origin.revision,
+    whole: origin.isWhole,
+    upstream: origin.upstream,
+    seenAtMs: origin.seenAtMs,
+    ...facts,
+    xetHashes: Object.keys(xet).length,
+  }
+}
+
+/** Nothing but what the manifest claims. */
+function claimView({ hub, repo, type, commit }: ManifestSource): SourceView {
+  return {
+    type: 'source',
+    hub,
+    repo,
+    kind: type,
+    commit,
+    whole: true,
+    upstream: null,
+    seenAtMs: null,
+    licence: null,
+    gated: null,
+    lastModified: null,
+    tags: [],
+    refs: {},
+    cardData: null,
+    xetHashes: 0,
+  }
+}

@@ -1,0 +1,407 @@
+/**
+ * Mirror: a commit of a hub's repository becomes a model that is kept and served. What is here already is
+ * not fetched; what is fetched is checked against the hub's own list before it has a name. The manifest says
+ * which commit it is, so that two who mirror it make the same. docs/spec/mirroring.md.
+ */
+
+import { join } from 'node:path'
+import type { MirroredEvent, MirrorRequest } from '../api/contract.ts'
+import { mapLimit } from '../core/async.ts'
+import { toHex } from '../core/bytes.ts'
+import { InvalidInputError } from '../core/errors.ts'
+import { RateLimit } from '../core/rate-limit.ts'
+import { second } from '../core/units.ts'
+import { type Hub, type HubDeps, type HubFile, type HubInfo, openHub } from '../hub/hub.ts'
+import { formatHubRef, hubName, hubUrl, parseHubRef, repoPath } from '../hub/ref.ts'
+import type { HashPool } from '../ingest/hash-file.ts'
+import {
+  decodeManifest,
+  type ManifestFile,
+  type ManifestSource,
+  sealManifest,
+} from '../manifest/manifest.ts'
+import { parsePath } from '../manifest/paths.ts'
+import type { Net } from '../net/net.ts'
+import { statLink } from '../store/files.ts'
+import type { NewFile } from '../store/new-file.ts'
+import type { NewModel, Origin } from '../store/store.ts'
+import { refuseHome } from './home-guard.ts'
+import { factsOf, type HubFacts } from './hub-facts.ts'
+import { linkTo } from './link.ts'
+import { openMeter } from './meter.ts'
+import { changesBetween } from './mirror-changes.ts'
+import { type MirrorFileDeps, type MirrorJob, obtainFile } from './mirror-file.ts'
+import { guessedBytesMin, type LocalTensors, localTensorsOf, openGuess } from './mirror-guess.ts'
+import type { OperationOptions } from './operation.ts'
+import type { PullDeps } from './pull.ts'
+import { parseName } from './ref.ts'
+import { selectPaths } from './select.ts'
+
+export interface MirrorDeps extends PullDeps {
+  readonly pool: HashPool
+  readonly net: PullDeps['net'] & Pick<Net, 'addresses'>
+}
+
+/** Files on their way; their requests share the connections to one host. */
+const filesAtOnce = 8
+/** Digits of a commit in the name of its folder. */
+const commitCharacters = 12
+
+export async function mirror(
+  deps: MirrorDeps,
+  request: MirrorRequest,
+  options: OperationOptions,
+): Promise<MirroredEvent> {
+  const startedMs = deps.clock.monotonic()
+  if (request.to !== undefined) await refuseHome(deps, request.to)
+  const ref = parseHubRef(request.ref)
+  using hub = openHub(hubDeps(deps, options), {
+    upstream: request.upstream ?? hubUrl,
+    allowPrivate: deps.webSeeds.allowPrivate,
+    token: request.token,
+    agent: deps.webSeeds.agent,
+  })
+  const progress = openProgress(deps, options)
+  progress.listing()
+  const info = await hub.info(ref, options.signal)
+  refuseClosed(info, request)
+  const all = await hub.files(info, info.commit, options.signal)
+  const refs = await hub.refs(info, options.signal)
+  const run = planRun(deps, request, { info, all })
+  const facts = factsOf(info, refs, run.files)
+  const obtained = await obtainAll(deps, hub, run, { options, request, progress })
+  const held = keep(deps, run, { obtained, facts, request })
+  deps.log.info('mirrored', { ref: run.ref, commit: info.commit, manifest: held.manifest })
+  return {
+    type: 'mirrored',
+    ...held,
+    ref: run.ref,
+    commit: info.commit,
+    path: run.folder,
+    whole: run.isWhole,
+    files: run.files.length,
+    bytes: run.bytes,
+    ...progress.bytes(),
+    seconds: (deps.clock.monotonic() - startedMs) / second,
+    licence: facts.licence,
+    gated: facts.gated,
+    changes: run.changes,
+  }
+}
+
+function hubDeps({ clock, log }: MirrorDeps, { onEvent }: OperationOptions): HubDeps {
+  return {
+    clock,
+    log,
+    onNotice: (level, message) => onEvent({ type: 'notice', level, message }),
+  }
+}
+
+/** What somebody keeps from others is not given to a network that forgets nothing. */
+export function refuseClosed(
+  info: HubInfo,
+  { allowGated }: Pick<MirrorRequest, 'allowGated'>,
+): void {
+  const { repo, licence = 'not stated' } = info
+  if (info.isPrivate) {
+    throw new InvalidInputError(`${repo} is private: it is not mirrored`, {
+      hint: 'commonweight seed shares files that are yours to share',
+    })
+  }
+  if (info.isDisabled) {
+    throw new InvalidInputError(`${repo} is disabled on the hub: it is not mirrored`, {
+      hint: 'ask its owners or the hub why',
+    })
+  }
+  if (info.gated !== false && !allowGated) {
+    throw new InvalidInputError(`${repo} is gated: who wants it accepts terms on the hub first`, {
+      hint: `read its terms (licence: ${licence}); --allow-gated mirrors it if they let you share it`,
+    })
+  }
+}
+
+interface Run {
+  /** Of the branch or tag that was asked for, as the hub spells it. */
+  readonly ref: string
+  readonly info: HubInfo
+  readonly files: readonly HubFile[]
+  readonly bytes: number
+  readonly isWhole: boolean
+  readonly folder: string
+  /** Absolute place of a file. */
+  placeOf(path: string): string
+  /** What was mirrored of this repository before, newest first. */
+  readonly before: readonly Origin[]
+  readonly changes: MirroredEvent['changes']
+}
+
+function planRun(
+  deps: MirrorDeps,
+  request: MirrorRequest,
+  { info, all }: { readonly info: HubInfo; readonly all: readonly HubFile[] },
+): Run {
+  const { store } = deps
+  const files = selectPaths(all, request)
+  for (const { path } of files) parsePath(path)
+  const before = store.originsOf({ hub: hubName, type: info.type, repo: info.repo })
+  const same = before.find(({ revision }) => revision === info.commit)
+  const known = same === undefined ? undefined : store.model(same.manifest)
+  const folder = request.to ?? known?.folder ?? ownFolder(deps, info)
+  const held =
+    known?.folder === folder
+      ? store.filesOf(known.manifest)
+      : ([] as readonly { path: string; place: string }[])
+  const places = new Map(held.map(({ path, place }) => [path, place]))
+  const last = before.find(({ revision }) => revision !== info.commit)
+  return {
+    ref: formatHubRef({
+      type: info.type,
+      repo: info.repo,
+      revision: parseHubRef(request.ref).revision,
+    }),
+    info,
+    files,
+    bytes: files.reduce((sum, { size }) => sum + size, 0),
+    isWhole: files.length === all.length,
+    folder,
+    placeOf: path => places.get(path) ?? join(folder, ...path.split('/')),
+    before,
+    changes:
+      last === undefined || same !== undefined
+        ? null
+        : changesBetween(last.revision, manifestFiles(deps, last), files),
+  }
+}
+
+/** Each commit has one: what is of an old revision stays what it is. */
+function ownFolder({ modelsFolder }: MirrorDeps, info: HubInfo): string {
+  const commit = info.commit.slice(0, commitCharacters)
+  return join(modelsFolder, ...`${repoPath(info)}@${commit}`.split('/'))
+}
+
+function manifestFiles({ store }: MirrorDeps, { manifest }: Origin): readonly ManifestFile[] {
+  const block = store.manifestBlock(manifest)
+  if (block === undefined) return []
+  const wanted = new Set(store.filesOf(manifest).map(({ path }) => path))
+  return decodeManifest(block).files.filter(({ path }) => wanted.has(path))
+}
+
+interface Work {
+  readonly options: OperationOptions
+  readonly request: MirrorRequest
+  readonly progress: Progress
+}
+
+interface Obtained {
+  readonly from: HubFile
+  readonly file: NewFile
+}
+
+async function obtainAll(
+  deps: MirrorDeps,
+  hub: Hub,
+  run: Run,
+  { options, request, progress }: Work,
+): Promise<Obtained[]> {
+  const { store, clock, log, pool } = deps
+  const { signal } = options
+  progress.start(run)
+  await store.checkSpace(run.folder, await missingBytes(run))
+  const limits = [deps.net.bandwidth.down]
+  if (request.maxDown !== undefined) limits.unshift(new RateLimit(clock, request.maxDown))
+  const fileDeps: MirrorFileDeps = {
+    hub,
+    pool,
+    store,
+    clock,
+    log,
+    async take(bytes, taking) {
+      for (const limit of limits) await limit.take(bytes, taking)
+    },
+  }
+  pool.warm()
+  const knownBySha1 = sha256ByOid(deps, run.before)
+  const locals = lazily(() => localTensorsOf(weightPlaces(deps, run)))
+  const obtained: Obtained[] = []
+  const work = async (file: HubFile, inner: AbortSignal): Promise<Obtained> => {
+    const job: MirrorJob = {
+      from: { ...run.info, commit: run.info.commit, file },
+      sha256: knownBySha1.get(file.gitOid),
+      folder: run.folder,
+      place: run.placeOf(file.path),
+      ownFolder: deps.modelsFolder,
+      guess: async (read, partial) =>
+        file.size < guessedBytesMin
+          ? undefined
+          : openGuess({ locals: await locals(), read, signal: inner }, partial),
+      onBytes: bytes => progress.fetched(file, bytes),
+      signal: inner,
+    }
+    const { file: found, isReused } = await obtainFile(fileDeps, job)
+    progress.done(file, isReused)
+    return { from: file, file: found }
+  }
+  for await (const one of mapLimit(run.files, filesAtOnce, work, signal)) obtained.push(one)
+  return obtained
+}
+
+/** Of files that nobody has the bytes of yet; what partial files hold is counted, and is little wrong. */
+async function missingBytes(run: Run): Promise<number> {
+  let bytes = 0
+  for (const { path, size } of run.files) {
+    if ((await statLink(run.placeOf(path))) === undefined) bytes += size
+  }
+  return bytes
+}
+
+/** What git's names of small files mean, from the commits that were mirrored before. */
+function sha256ByOid(deps: MirrorDeps, before: readonly Origin[]): Map<string, string> {
+  const known = new Map<string, string>()
+  for (const origin of before.slice(0, 2)) {
+    for (const { gitOid, lfs, sha256 } of manifestFiles(deps, origin)) {
+      if (gitOid !== undefined && lfs === false) known.set(gitOid, toHex(sha256))
+    }
+  }
+  return known
+}
+
+/** Files of weights of the revision that was mirrored last. */
+function weightPlaces({ store }: MirrorDeps, { before, info }: Run): string[] {
+  const last = before.find(({ revision }) => revision !== info.commit)
+  if (last === undefined) return []
+  return store
+    .filesOf(last.manifest)
+    .filter(({ path, state }) => state === 'held' && /\.(?:safetensors|gguf)$/u.test(path))
+    .map(({ place }) => place)
+}
+
+function lazily(make: () => Promise<LocalTensors>): () => Promise<LocalTensors> {
+  let made: Promise<LocalTensors> | undefined
+  return () => (made ??= make())
+}
+
+interface Kept {
+  readonly obtained: readonly Obtained[]
+  readonly facts: HubFacts
+  readonly request: MirrorRequest
+}
+
+function keep(
+  deps: MirrorDeps,
+  run: Run,
+  { obtained, facts, request }: Kept,
+): Pick<MirroredEvent, 'link' | 'manifest' | 'name'> {
+  const { store, net, clock } = deps
+  const { info } = run
+  const sealed = sealManifest(
+    obtained.map(entry => manifestFile(entry, run.isWhole)),
+    sourceOf(run),
+  )
+  const model: NewModel = {
+    manifest: sealed.cid,
+    block: sealed.block,
+    name: nameFor(deps, run, sealed.cid.toString()),
+    origin: 'pulled',
+    folder: run.folder,
+    pinned: request.seed,
+    seeding: request.seed,
+    files: obtained.map(({ from, file }) => {
+      const { place, sha256, root } = file
+      return { path: from.path, place, size: from.size, sha256, root }
+    }),
+  }
+  const held = store.addModel(model)
+  store.putOrigin({
+    manifest: sealed.cid,
+    hub: hubName,
+    type: info.type,
+    repo: info.repo,
+    revision: info.commit,
+    upstream: request.upstream ?? hubUrl,
+    isWhole: run.isWhole,
+    seenAtMs: clock.now(),
+    facts: JSON.stringify(facts),
+  })
+  net.providedChanged()
+  return { manifest: sealed.cid.toString(), name: held.name ?? null, link: linkTo(net, held) }
+}
+
+function manifestFile({ from, file }: Obtained, isWhole: boolean): ManifestFile {
+  const { sha256, root } = file
+  const plain = { path: from.path, size: from.size, sha256, root }
+  return isWhole ? { ...plain, gitOid: from.gitOid, lfs: from.sha256 !== undefined } : plain
+}
+
+function sourceOf({ info, isWhole }: Run): ManifestSource | undefined {
+  const { type, repo, commit } = info
+  return isWhole ? { hub: hubName, repo, type, commit } : undefined
+}
+
+/** The newest whole mirror has the repository's name; a part of it does not take that from another. */
+function nameFor(
+  { store }: MirrorDeps,
+  { info, isWhole }: Run,
+  manifest: string,
+): string | undefined {
+  const name = repoPath(info)
+  try {
+    parseName(name)
+  } catch {
+    // Hubs allow names that ours do not.
+    return undefined
+  }
+  const holder = store.models().find(other => other.name === name)
+  const isTaken = holder !== undefined && holder.manifest.toString() !== manifest
+  return isWhole || !isTaken ? name : undefined
+}
+
+interface Progress {
+  listing(): void
+  start(run: Run): void
+  fetched(file: HubFile, bytes: number): void
+  done(file: HubFile, isReused: boolean): void
+  bytes(): Pick<MirroredEvent, 'bytesFetched' | 'bytesFromPeers' | 'bytesReused'>
+}
+
+function openProgress({ clock }: MirrorDeps, { onEvent }: OperationOptions): Progress {
+  const meter = openMeter(clock, onEvent)
+  let totals = { filesTotal: 0, bytesTotal: 0 }
+  let filesDone = 0
+  let bytesDone = 0
+  let bytesFetched = 0
+  const fetchedOf = new Map<string, number>()
+  const report = (file?: string): void => {
+    const underWay = [...fetchedOf.values()].reduce((sum, bytes) => sum + bytes, 0)
+    meter.report({
+      phase: 'fetching',
+      filesDone,
+      ...totals,
+      bytesDone: Math.min(totals.bytesTotal, bytesDone + underWay),
+      peers: bytesFetched > 0 ? 1 : 0,
+      ...(file === undefined ? {} : { file }),
+    })
+  }
+  return {
+    listing: () => meter.report({ phase: 'listing', filesDone, bytesDone, ...totals, peers: 0 }),
+    start: ({ files, bytes }) => {
+      totals = { filesTotal: files.length, bytesTotal: bytes }
+      report()
+    },
+    fetched: ({ path, size }, bytes) => {
+      bytesFetched += bytes
+      fetchedOf.set(path, Math.min(size, (fetchedOf.get(path) ?? 0) + bytes))
+      report(path)
+    },
+    done: ({ path, size }) => {
+      fetchedOf.delete(path)
+      filesDone += 1
+      bytesDone += size
+      report(path)
+    },
+    bytes: () => ({
+      bytesFetched,
+      bytesFromPeers: 0,
+      bytesReused: Math.max(0, bytesDone - bytesFetched),
+    }),
+  }
+}
