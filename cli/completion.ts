@@ -18,7 +18,14 @@ interface Flag {
   readonly long: string
   readonly about: string
   /** Undefined for a flag without a value. */
-  readonly value: { readonly name: string; readonly kinds: readonly Kind[] } | undefined
+  readonly value:
+    | {
+        readonly name: string
+        readonly kinds: readonly Kind[]
+        /** When only these are taken. */
+        readonly choices: readonly string[]
+      }
+    | undefined
 }
 
 interface VerbWords {
@@ -70,7 +77,10 @@ function flagOf(option: Option): Flag {
   return {
     long: option.long ?? '',
     about: option.description,
-    value: name === undefined ? undefined : { name, kinds: kindsOf(name) },
+    value:
+      name === undefined
+        ? undefined
+        : { name, kinds: kindsOf(name), choices: option.argChoices ?? [] },
   }
 }
 
@@ -172,7 +182,9 @@ complete -F _commonweight ${commands.join(' ')}
 function bashFlagCase(verb: string, { long, value }: Flag): string[] {
   if (value === undefined) return []
   const pattern = verb === '*' ? `*" ${long}"` : `"${verb} ${long}"`
-  return [`${pattern}) ${bashKinds(value.kinds)}; return ;;`]
+  const words = value.choices.join(' ')
+  const does = words === '' ? bashKinds(value.kinds) : `_commonweight_words "${words}"`
+  return [`${pattern}) ${does}; return ;;`]
 }
 
 function bashKinds(kinds: readonly Kind[]): string {
@@ -245,9 +257,13 @@ fi
 
 function zshFlag({ long, about, value }: Flag): string {
   const text = about.replaceAll(/[[\]:]/g, String.raw`\$&`)
-  const end = value === undefined ? '' : `:${value.name}:${zshAction(value.kinds)}`
+  const end = value === undefined ? '' : `:${value.name}:${zshValue(value)}`
   // A star: whether a flag may be repeated is for the program to say.
   return zshQuoted(`*${long}[${text}]${end}`)
+}
+
+function zshValue({ kinds, choices }: NonNullable<Flag['value']>): string {
+  return choices.length > 0 ? `(${choices.join(' ')})` : zshAction(kinds)
 }
 
 function zshArgument({ name, kinds, many }: NonNullable<VerbWords['argument']>): string {
@@ -307,8 +323,12 @@ function fishScript({ globals, verbs }: Words): string {
 }
 
 function fishFlag({ long, about, value }: Flag): string {
-  const takes = value === undefined ? '' : ` -r ${fishKinds(value.kinds, [])}`.trimEnd()
+  const takes = value === undefined ? '' : ` -r ${fishValue(value)}`.trimEnd()
   return `-l ${long.replace(/^--/, '')}${takes} -d ${fishQuoted(about)}`
+}
+
+function fishValue({ kinds, choices }: NonNullable<Flag['value']>): string {
+  return choices.length > 0 ? `-a '${choices.join(' ')}'` : fishKinds(kinds, [])
 }
 
 function fishKinds(kinds: readonly Kind[], verbs: readonly VerbWords[]): string {

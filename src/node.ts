@@ -35,7 +35,7 @@ import { type Net, openNet, type NetOptions } from './net/net.ts'
 import { type CacheOptions, type Gateway, openGateway } from './ops/gateway.ts'
 import { nameModel } from './ops/gateway-names.ts'
 import { changeLimits, limitsView } from './ops/limits.ts'
-import { linkTo } from './ops/link.ts'
+import { linkOf } from './ops/link.ts'
 import { sourceView } from './ops/hub-facts.ts'
 import { mirror } from './ops/mirror.ts'
 import { findModel } from './ops/models.ts'
@@ -113,7 +113,8 @@ export interface Node extends AsyncDisposable {
   setLimits(request: LimitsRequest): LimitsView
   models(signal: AbortSignal): Promise<ModelView[]>
   show(ref: string, signal: AbortSignal): Promise<ModelResponse>
-  link(ref: string): LinkView
+  /** With web seeds that are written into it; InvalidInputError for one that no pull could use. */
+  link(ref: string, webSeeds?: readonly string[]): LinkView
   pin(ref: string, pinned: boolean): ModelView
   /** Gives a model the name that the gateway answers to; of a link, the model need not be held. */
   name(name: string, ref: string): NamedView
@@ -228,7 +229,7 @@ function networkOf({ store, net, log }: Services): NetworkSide {
 
 type ModelsSide = Pick<Node, 'gc' | 'link' | 'models' | 'name' | 'pin' | 'remove' | 'show'>
 
-function modelsOf({ store, net }: Services): ModelsSide {
+function modelsOf({ store, net, webSeeds }: Services): ModelsSide {
   return {
     async models(signal) {
       await store.refresh(undefined, { signal })
@@ -243,16 +244,7 @@ function modelsOf({ store, net }: Services): ModelsSide {
         source: sourceView(store, manifest),
       }
     },
-    link(ref) {
-      const model = findModel(store, ref)
-      const { manifest, name } = model
-      return {
-        type: 'link',
-        link: linkTo(net, model),
-        manifest: manifest.toString(),
-        name: name ?? null,
-      }
-    },
+    link: (ref, urls = []) => linkOf({ store, net, webSeeds }, ref, urls),
     pin(ref, pinned) {
       store.setPinned(findModel(store, ref).manifest, pinned)
       return modelView(findModel(store, ref))

@@ -1,6 +1,6 @@
 /** pull: find who has a model, fetch it from all of them, check every byte, keep sharing it. */
 
-import { type Command, InvalidArgumentError } from 'commander'
+import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { PulledEvent, PullRequest } from '../../src/api/contract.ts'
 import { parseRate } from '../../src/core/rate-limit.ts'
 import { formatBytes, formatDuration, formatRate, second } from '../../src/core/units.ts'
@@ -10,17 +10,31 @@ import { pageEnd, refAbout } from '../help.ts'
 import { fields } from '../table.ts'
 import { plural } from '../text.ts'
 
+const orders = ['rarest', 'sequential'] as const
+
 interface PullOptions {
   readonly to?: string
   readonly include: string[]
   readonly exclude: string[]
   readonly peer: string[]
   readonly webSeed: string[]
+  readonly order?: (typeof orders)[number]
   readonly maxDown?: number | 'off'
   readonly seed: boolean
   readonly findTimeout?: number
   readonly detach: boolean
 }
+
+const notes = [
+  'What is on this disk already, in another model or an older revision, is linked or copied ' +
+    'and not fetched. A pull that was interrupted, even by kill -9 or a power cut, goes on ' +
+    'where it was: run it again, or start the daemon.',
+  'A model that is here already is completed, and what commonweight verify found damaged is repaired: ' +
+    'only the bad chunks are fetched. With --to the damaged file is kept beside the new one as ' +
+    'FILE.damaged; a seeded file is yours and is never overwritten.',
+  'When every source is gone midway, the pull says what is missing and waits for one to return; ' +
+    'after --find-timeout it ends with code 5 and keeps what it has.',
+]
 
 export function define(command: Command, context: Context): void {
   command
@@ -44,6 +58,13 @@ export function define(command: Command, context: Context): void {
       'bytes per second for this pull, as in 10MiB or 500KB; the limits of the node hold too',
       (text: string) => parseRate(text) ?? 'off',
     )
+    .addOption(
+      new Option(
+        '--order <ORDER>',
+        'rarest: the chunks that fewest hold come first; sequential: among equally rare ones the first ' +
+          'files do (default: rarest)',
+      ).choices(orders),
+    )
     .option('--no-seed', 'do not share and do not pin what was fetched')
     .option(
       '--find-timeout <SECONDS>',
@@ -53,16 +74,7 @@ export function define(command: Command, context: Context): void {
     .option('--detach', detachAbout, false)
     .addHelpText('after', () =>
       pageEnd({
-        notes: [
-          'What is on this disk already, in another model or an older revision, is linked or copied ' +
-            'and not fetched. A pull that was interrupted, even by kill -9 or a power cut, goes on ' +
-            'where it was: run it again, or start the daemon.',
-          'A model that is here already is completed, and what commonweight verify found damaged is repaired: ' +
-            'only the bad chunks are fetched. With --to the damaged file is kept beside the new one as ' +
-            'FILE.damaged; a seeded file is yours and is never overwritten.',
-          'When every source is gone midway, the pull says what is missing and waits for one to return; ' +
-            'after --find-timeout it ends with code 5 and keeps what it has.',
-        ],
+        notes,
         examples: [
           {
             command: "pull 'cw://bafyreig...?peer=/ip4/192.168.1.20/tcp/4011/p2p/12D3Koo...'",
@@ -96,6 +108,7 @@ async function pull(context: Context, ref: string, options: PullOptions): Promis
     peer: peers,
     webSeed: webSeeds,
     seed,
+    order,
     maxDown,
     findTimeout,
     detach,
@@ -109,6 +122,7 @@ async function pull(context: Context, ref: string, options: PullOptions): Promis
     webSeeds,
     seed,
     ...(to === undefined ? {} : { to: context.resolve(to) }),
+    ...(order === undefined ? {} : { order }),
     ...(maxDown === undefined || maxDown === 'off' ? {} : { maxDown }),
     ...(findTimeout === undefined ? {} : { findTimeoutMs: Math.ceil(findTimeout * second) }),
   }

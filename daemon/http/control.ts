@@ -57,8 +57,8 @@ function modelRoutes(app: FastifyInstance, { node }: ControlDeps): void {
   })
 
   app.get(api.routes.link, ({ query }, reply): FastifyReply => {
-    const { ref } = parse(api.refQuerySchema, query)
-    return reply.send(node.link(ref))
+    const { ref, ws = [] } = parse(api.linkQuerySchema, query)
+    return reply.send(node.link(ref, [ws].flat()))
   })
 
   app.post(api.routes.gc, async ({ body }): Promise<api.RemovedView> => {

@@ -28,7 +28,8 @@ export interface Client {
   remove(ref: string, what: { files: boolean }, signal?: AbortSignal): Promise<api.RemovedView>
   pin(ref: string, pinned: boolean, signal?: AbortSignal): Promise<api.ModelView>
   name(name: string, ref: string, signal?: AbortSignal): Promise<api.NamedView>
-  link(ref: string, signal?: AbortSignal): Promise<api.LinkView>
+  /** With web seeds that are written into it. */
+  link(ref: string, webSeeds: readonly string[], signal?: AbortSignal): Promise<api.LinkView>
   gc(request: { dryRun: boolean }, signal?: AbortSignal): Promise<api.RemovedView>
 
   peers(signal?: AbortSignal): Promise<api.PeerView[]>
@@ -88,7 +89,10 @@ export function openClient(paths: HomePaths): Client {
       call(api.modelSchema, { path: routes.pin, body: { ref, pinned }, signal }),
     name: (name, ref, signal) =>
       call(api.namedSchema, { path: routes.name, body: { name, ref }, signal }),
-    link: (ref, signal) => call(api.linkSchema, { path: query(routes.link, { ref }), signal }),
+    link(ref, webSeeds, signal) {
+      const seeds = webSeeds.map(url => `&ws=${encodeURIComponent(url)}`).join('')
+      return call(api.linkSchema, { path: `${query(routes.link, { ref })}${seeds}`, signal })
+    },
     gc: (body, signal) => call(api.removedSchema, { path: routes.gc, body, signal }),
 
     peers: async signal =>

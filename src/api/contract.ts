@@ -93,6 +93,8 @@ export const pullRequestSchema = z.strictObject({
   peers: z.array(address).max(100).default([]),
   /** URLs of web servers that hold the files: docs/spec/web-seeds.md. */
   webSeeds: z.array(webSeed).max(16).default([]),
+  /** sequential: among equally rare chunks those of the first files first. rarest when left out. */
+  order: z.enum(['rarest', 'sequential']).optional(),
   /** Bytes per second, of this pull alone; the node's limit holds too. */
   maxDown: bytesPerSecond.optional(),
   /** Serve what was fetched to others, and keep it pinned. */
@@ -279,6 +281,11 @@ export const modelResponseSchema = z.strictObject({
 export type ModelResponse = z.infer<typeof modelResponseSchema>
 
 export const refQuerySchema = z.strictObject({ ref: refSchema })
+/** One `ws` in a query is a text, several are a list. */
+export const linkQuerySchema = z.strictObject({
+  ref: refSchema,
+  ws: z.union([webSeed, z.array(webSeed)]).optional(),
+})
 export const pinRequestSchema = z.strictObject({ ref: refSchema, pinned: z.boolean() })
 export const nameRequestSchema = z.strictObject({
   name: z.string().min(1).max(200),

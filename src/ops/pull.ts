@@ -259,6 +259,7 @@ function downloadOptions(
       request.maxDown === undefined
         ? down
         : bothAllow(new RateLimit(deps.clock, request.maxDown), down),
+    order: request.order,
     patienceMs: request.findTimeoutMs ?? patienceMs,
     onProgress: ({ sources, ...progress }) => meter.report({ ...progress, peers: sources }),
     onNotice: (level, message) => options.onEvent({ type: 'notice', level, message }),

@@ -42,7 +42,14 @@ test('answers what a node is and holds', async () => {
   })
   expect(await client.models()).toEqual([aModel()])
   expect(await client.model('org/model')).toEqual({ model: aModel(), files: [] })
-  expect(await client.link('org/model')).toMatchObject({ link: `cw://${someManifest}` })
+  expect(await client.link('org/model', [])).toMatchObject({ link: `cw://${someManifest}` })
+  for (const urls of [
+    ['https://a.example/m/?x=1&y=2'],
+    ['https://a.example/', 'https://b.example/'],
+  ]) {
+    const link = `cw://${someManifest}${urls.map(url => `&ws=${url}`).join('')}`
+    expect(await client.link('org/model', urls)).toMatchObject({ link })
+  }
   expect(await client.pin('org/model', false)).toEqual({ ...aModel(), pinned: false })
   expect(await client.gc({ dryRun: true })).toMatchObject({ manifest: null })
   expect(await client.remove('org/model', { files: true })).toMatchObject({ filesDeleted: 1 })

@@ -3,7 +3,12 @@
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { pulledSchema, type PulledEvent, type SeededEvent } from '../../src/api/contract.ts'
+import {
+  linkSchema,
+  pulledSchema,
+  type PulledEvent,
+  type SeededEvent,
+} from '../../src/api/contract.ts'
 import { MiB } from '../../src/core/units.ts'
 import {
   expectError,
@@ -78,11 +83,16 @@ test('with every peer gone, a web server completes what is known', async () => {
   seeder = await stage.start('seeder')
 })
 
-test('a link names a web server', async () => {
+test('a link names a web server, which is checked when it is written in', async () => {
+  await using maker = await startAllowing('maker')
   await using leecher = await startAllowing('linked')
   const url = `${server.url}models/`
+  await pull(maker, seeded.link, '--order', 'sequential')
+  expectError(await seeder.cw('link', 'org/web', '--web-seed', url), 2, 'private address')
+  const made = succeeded(await maker.cw('link', 'org/web', '--web-seed', url))
+  const { link } = linkSchema.parse(made.last)
   const to = stage.file('linked-copy')
-  const pulled = await pull(leecher, `${seeded.link}&ws=${url}`, '--to', to)
+  const pulled = await pull(leecher, link, '--to', to)
   await expectSameFiles(to, folder)
   expect(bytesFrom(pulled, url)).toBeGreaterThan(0)
 })

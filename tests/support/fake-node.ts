@@ -140,9 +140,10 @@ export function openFakeNode(
       const { manifest } = find(ref)
       return { type: 'named', name, manifest, held: true }
     },
-    link(ref) {
+    link(ref, webSeeds = []) {
       const { manifest, name } = find(ref)
-      return { type: 'link', link: `cw://${manifest}`, manifest, name }
+      const seeds = webSeeds.map(url => `&ws=${url}`).join('')
+      return { type: 'link', link: `cw://${manifest}${seeds}`, manifest, name }
     },
     pin(ref, pinned) {
       const model = { ...find(ref), pinned }

@@ -37,9 +37,16 @@ export interface WebSeeds extends Disposable {
   finderOver(finder: SourceFinder): SourceFinder
 }
 
-/** Throws InvalidInputError for a URL that no download can use. */
-export function checkWebSeeds(urls: readonly string[], options: WebClientOptions): void {
-  for (const text of urls) parseWebSeed(text, options)
+/** Throws InvalidInputError for a URL that no download, of these files when they are known, can use. */
+export function checkWebSeeds(
+  urls: readonly string[],
+  options: WebClientOptions,
+  files?: readonly unknown[],
+): void {
+  for (const text of urls) {
+    const seed = parseWebSeed(text, options)
+    if (files !== undefined) checkFits(seed, files)
+  }
 }
 
 /** A file named by its hash alone has no path: it can be had from a URL of its own, not from below one. */
@@ -90,7 +97,7 @@ export function openWebSeeds(
   }
 }
 
-function checkFits({ id, kind }: WebSeedUrl, files: WebSeedList['files']): void {
+function checkFits({ id, kind }: WebSeedUrl, files: readonly unknown[]): void {
   if (kind === 'tree' || files.length === 1) return
   throw new InvalidInputError(`the web seed ${id} is one file, and the model has ${files.length}`, {
     hint: 'the URL of a folder ends with /',

@@ -1,6 +1,6 @@
 import { execFileSync, spawnSync } from 'node:child_process'
 import { writeFile } from 'node:fs/promises'
-import { Command } from 'commander'
+import { Command, Option } from 'commander'
 import { expect, test } from 'vitest'
 import { completionScript, type Shell, shells } from '../../../cli/completion.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
@@ -14,6 +14,7 @@ function aProgram(): Command {
     .argument('<REF>')
     .option('--to <DIR>', 'folder')
     .option('--peer <MULTIADDR>', 'who to ask')
+    .addOption(new Option('--order <ORDER>', 'which first').choices(['rarest', 'sequential']))
   program.command('seed').summary('share').argument('<PATH...>')
   program.command('verify').summary('hash again').argument('[REF|PATH]')
   program.command('completion').summary('this').argument('<SHELL>')
@@ -63,6 +64,7 @@ test.runIf(has('bash'))('offers what fits: verbs, flags, models, files, shells',
   expect(offered('commonweight', 'pull', '--')).toEqual([
     '--to',
     '--peer',
+    '--order',
     '--help',
     '--home',
     '--json',
@@ -72,5 +74,6 @@ test.runIf(has('bash'))('offers what fits: verbs, flags, models, files, shells',
   expect(offered('commonweight', '--home', '/x', 'pull', '')).toEqual(['org/one', 'org/two'])
   expect(offered('commonweight', 'seed', 'completion.')).toEqual(['completion.test.ts'])
   expect(offered('commonweight', 'pull', '--peer', '')).toEqual([])
+  expect(offered('commonweight', 'pull', '--order', '')).toEqual(['rarest', 'sequential'])
   expect(offered('commonweight', 'completion', 'z')).toEqual(['zsh'])
 })
