@@ -178,13 +178,19 @@ class HttpHub implements Hub {
     const known = this.#targets.get(path)
     if (known !== undefined) {
       const answer = await this.#client.get(known, headers, signal)
-      if (answer.status === 206 || answer.status === 200) return answer
+      if (isGood(answer)) return answer
       // A signature that ran out.
       answer.response.destroy()
       this.#targets.delete(path)
     }
-    const answer = await this.#client.get(path, headers, signal)
-    if (answer.status !== 206 && answer.status !== 200) {
+    let answer = await this.#client.get(path, headers, signal)
+    const isAtCdn = answer.url.origin !== this.#client.upstream.origin
+    if (!isGood(answer) && isAtCdn) {
+      // It ran out on the way.
+      answer.response.destroy()
+      answer = await this.#client.get(path, headers, signal)
+    }
+    if (!isGood(answer)) {
       answer.response.destroy()
       if (answer.status === 416) throw changed(file.path)
       throw refusalOf(file.path)(answer.status, answer.headers, '')
@@ -199,6 +205,10 @@ class HttpHub implements Hub {
     const [oldest] = this.#targets.keys()
     if (this.#targets.size > targetsMax && oldest !== undefined) this.#targets.delete(oldest)
   }
+}
+
+function isGood({ status }: Answer): boolean {
+  return status === 206 || status === 200
 }
 
 // Answers of the API. What is not named is dropped.

@@ -83,6 +83,7 @@ export interface GuessDeps {
  * samples differ.
  */
 export async function openGuess(deps: GuessDeps, partial: HubPartial): Promise<Guess | undefined> {
+  if (deps.locals.size === 0) return undefined
   const tensors = await namedTensors(hubSource(deps, partial))
   const matches = tensors.flatMap(({ name, start, end }) => {
     const local = deps.locals.get(keyOf(name, end - start))

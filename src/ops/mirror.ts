@@ -20,7 +20,7 @@ import {
   type ManifestSource,
   sealManifest,
 } from '../manifest/manifest.ts'
-import { parsePath } from '../manifest/paths.ts'
+import { collisionKey, parsePath } from '../manifest/paths.ts'
 import type { Net } from '../net/net.ts'
 import { statLink } from '../store/files.ts'
 import type { NewFile } from '../store/new-file.ts'
@@ -142,7 +142,7 @@ function planRun(
 ): Run {
   const { store } = deps
   const files = selectPaths(all, request)
-  for (const { path } of files) parsePath(path)
+  checkPaths(files)
   const before = store.originsOf({ hub: hubName, type: info.type, repo: info.repo })
   const same = before.find(({ revision }) => revision === info.commit)
   const known = same === undefined ? undefined : store.model(same.manifest)
@@ -170,6 +170,21 @@ function planRun(
       last === undefined || same !== undefined
         ? null
         : changesBetween(last.revision, manifestFiles(deps, last), files),
+  }
+}
+
+/** What no manifest could list is refused before anything is fetched. */
+function checkPaths(files: readonly HubFile[]): void {
+  const seen = new Map<string, string>()
+  for (const { path } of files) {
+    const key = collisionKey(parsePath(path))
+    const other = seen.get(key)
+    if (other !== undefined) {
+      throw new InvalidInputError(`${other} and ${path} are one file on some systems`, {
+        hint: 'leave one of them out with --exclude: the copy is partial then',
+      })
+    }
+    seen.set(key, path)
   }
 }
 

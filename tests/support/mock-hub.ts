@@ -39,7 +39,7 @@ export interface MockExchange extends MockRequest {
   readonly request: IncomingMessage
   readonly response: ServerResponse
   /** Answers as a good hub does. */
-  serve(): void
+  readonly serve: () => void
 }
 
 export interface MockHub extends AsyncDisposable {

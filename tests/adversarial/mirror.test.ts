@@ -1,0 +1,412 @@
+/** Hubs that break, lie, stall, ask for patience or list what must not be; and what that costs. */
+
+import { readFile, stat, writeFile, mkdir } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import {
+  ConflictError,
+  IntegrityError,
+  InvalidInputError,
+  LimitError,
+  ProtocolError,
+  UnavailableError,
+} from '../../src/core/errors.ts'
+import { KiB, MiB } from '../../src/core/units.ts'
+import type { MirroredEvent } from '../../src/api/contract.ts'
+import { type MirrorFixture, openMirrorFixture } from '../support/mirror-fixture.ts'
+import { type MockExchange, type MockHub, openMockHub } from '../support/mock-hub.ts'
+import { filesBelow, seededBytes, tensorFile } from '../support/model-files.ts'
+
+let hub: MockHub
+let here: MirrorFixture
+
+beforeEach(async () => {
+  hub = await openMockHub()
+  here = await openMirrorFixture()
+})
+
+afterEach(async () => {
+  await here[Symbol.asyncDispose]()
+  await hub[Symbol.asyncDispose]()
+})
+
+const weights = seededBytes('adversarial', 5 * MiB + 123)
+const files = { 'config.json': Buffer.from('{}'), 'model.bin': weights }
+
+function mirror(ref = 'hf:org/m', more: object = {}): Promise<MirroredEvent> {
+  return here.mirror({ ref, upstream: hub.url, ...more })
+}
+
+async function expectMirrored(
+  wanted: Readonly<Record<string, Uint8Array>>,
+  { path }: MirroredEvent,
+): Promise<void> {
+  expect(await filesBelow(path)).toEqual(Object.keys(wanted).toSorted())
+  const different: string[] = []
+  for (const [name, bytes] of Object.entries(wanted)) {
+    if (!(await readFile(join(path, name))).equals(bytes)) different.push(name)
+  }
+  expect(different).toEqual([])
+}
+
+/** Behaves badly for the first `times` requests that fit. */
+function misbehave(
+  fits: (exchange: MockExchange) => boolean,
+  times: number,
+  how: (exchange: MockExchange) => void,
+): void {
+  let left = times
+  hub.behave = exchange => {
+    if (left === 0 || !fits(exchange)) {
+      exchange.serve()
+      return
+    }
+    left -= 1
+    how(exchange)
+  }
+}
+
+const isCdn = ({ server }: MockExchange): boolean => server === 'cdn'
+const isTree = ({ url }: MockExchange): boolean => url.includes('/tree/')
+const isResolve = ({ url }: MockExchange): boolean => url.includes('/resolve/')
+const always = Infinity
+
+/** Sends what a good CDN would, changed. */
+function sendChanged(
+  { request, response }: MockExchange,
+  bytes: Uint8Array,
+  headers: Record<string, string | number> = {},
+): void {
+  const [, start = '0', end = '0'] = /^bytes=(\d+)-(\d+)$/u.exec(request.headers.range ?? '') ?? []
+  const part = bytes.subarray(Number(start), Number(end) + 1)
+  response.writeHead(206, {
+    'content-range': `bytes ${start}-${Number(start) + part.length - 1}/${bytes.length}`,
+    'content-length': part.length,
+    ...headers,
+  })
+  response.end(part)
+}
+
+test('transfers that break off go on from their last byte', async () => {
+  hub.commit('org/m', files)
+  misbehave(isCdn, 5, ({ request, response }) => {
+    const [, start = '0', end = '0'] =
+      /^bytes=(\d+)-(\d+)$/u.exec(request.headers.range ?? '') ?? []
+    const length = Number(end) + 1 - Number(start)
+    response.writeHead(206, {
+      'content-range': `bytes ${start}-${end}/${weights.length}`,
+      'content-length': length,
+    })
+    response.write(weights.subarray(Number(start), Number(start) + 700 * KiB))
+    setTimeout(() => response.destroy(), 30)
+  })
+  const mirrored = await mirror()
+  await expectMirrored(files, mirrored)
+  expect(mirrored.bytesFetched).toBe(mirrored.bytes)
+})
+
+test('signed URLs that ran out are asked for again', async () => {
+  hub.commit('org/m', { 'model.bin': seededBytes('expiring', 40 * MiB) })
+  let cdnRequests = 0
+  hub.behave = exchange => {
+    cdnRequests += exchange.server === 'cdn' ? 1 : 0
+    if (cdnRequests === 2) hub.expireUrls()
+    exchange.serve()
+  }
+  const mirrored = await mirror()
+  expect(mirrored.bytesFetched).toBe(40 * MiB)
+  expect(hub.requests.filter(({ url }) => url.includes('/resolve/')).length).toBeGreaterThan(1)
+})
+
+test('wrong bytes are fetched once more, and then refused without a file', async () => {
+  hub.commit('org/m', files)
+  const wrong = Buffer.from(weights)
+  wrong[3 * MiB] = (wrong[3 * MiB] ?? 0) ^ 1
+  misbehave(isCdn, 1, exchange => sendChanged(exchange, wrong))
+  await expectMirrored(files, await mirror())
+  hub.commit('org/m', { 'model.bin': seededBytes('other', 5 * MiB) })
+  misbehave(isCdn, always, exchange => sendChanged(exchange, Buffer.alloc(5 * MiB)))
+  await expect(mirror()).rejects.toThrow(IntegrityError)
+  expect(here.store.models()).toHaveLength(1)
+  const left = await filesBelow(join(here.deps.modelsFolder, 'org'))
+  expect(left.filter(path => path.endsWith('model.bin'))).toHaveLength(1)
+})
+
+test('a small file that is not what git calls it is refused', async () => {
+  hub.commit('org/m', files)
+  misbehave(
+    ({ url }) => url.includes('/resolve-cache/'),
+    always,
+    exchange => sendChanged(exchange, Buffer.from('[]')),
+  )
+  await expect(mirror()).rejects.toThrow(IntegrityError)
+})
+
+test.for([
+  ['another size', { 'x-linked-size': '5' }],
+  ['another hash', { 'x-linked-etag': `"${'0'.repeat(64)}"` }],
+  ['another commit', { 'x-repo-commit': 'f'.repeat(40) }],
+] as const)(
+  'a hub that says on the way that the file has %s is not believed',
+  async ([, headers]) => {
+    hub.commit('org/m', files)
+    misbehave(isResolve, always, ({ response, serve }) => {
+      const set = response.setHeader.bind(response)
+      for (const [name, value] of Object.entries(headers)) set(name, value)
+      response.setHeader = (name, value) => (name in headers ? response : set(name, value))
+      serve()
+    })
+    await expect(mirror()).rejects.toThrow('has another')
+  },
+)
+
+test.for([
+  ['another range', { 'content-range': `bytes 1-2/${weights.length}` }, ProtocolError],
+  ['another size in the range', { 'content-range': `bytes 0-1/7` }, IntegrityError],
+  ['packed bytes', { 'content-encoding': 'gzip' }, ProtocolError],
+] as const)('%s from a CDN end the mirror', async ([, headers, kind]) => {
+  hub.commit('org/m', files)
+  misbehave(isCdn, always, exchange => sendChanged(exchange, weights, headers))
+  await expect(mirror()).rejects.toThrow(kind)
+})
+
+test('a CDN that gives whole files only is of use for files of one request', async () => {
+  hub.commit('org/m', files)
+  misbehave(isCdn, always, ({ response }) => {
+    response.writeHead(200, { 'content-length': weights.length }).end(weights)
+  })
+  const mirrored = await mirror()
+  await expectMirrored(files, mirrored)
+  expect(mirrored.bytesFetched).toBe(mirrored.bytes)
+})
+
+test('a hub that asks for patience is left alone for as long as it says', async () => {
+  hub.commit('org/m', files)
+  misbehave(isResolve, 2, ({ response }) => {
+    const policy = '"fixed window";"resolvers";q=3000;w=300'
+    response.writeHead(429, { ratelimit: '"resolvers";r=0;t=55', 'ratelimit-policy': policy }).end()
+  })
+  await expectMirrored(files, await mirror())
+  expect(here.waitsMs.some(ms => ms > 55_000 && ms <= 56_000)).toBe(true)
+  expect(here.notices.join()).toContain('answered 429: asked again in 56s')
+})
+
+test('a good answer that says that nothing is left is obeyed before the next request', async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, 1, ({ response, serve }) => {
+    response.setHeader('ratelimit', '"api";r=0;t=30')
+    serve()
+  })
+  await mirror()
+  expect(here.waitsMs.some(ms => ms > 30_000 && ms <= 31_000)).toBe(true)
+})
+
+test('waits longer after each failure, and gives up in the end', async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, 3, ({ response }) => void response.writeHead(500).end('<html>'))
+  await expectMirrored(files, await mirror())
+  expect(here.waitsMs.slice(0, 3)).toEqual([1000, 2000, 4000])
+  hub.commit('org/m', { a: Buffer.from('new') })
+  misbehave(isTree, always, ({ response }) => response.destroy())
+  await expect(mirror()).rejects.toThrow(UnavailableError)
+})
+
+test.for([
+  ['a page for people', '<!doctype html><title>Hi</title>'],
+  ['nothing', ''],
+  ['JSON of another shape', '{"id":5}'],
+  ['a commit that is none', '{"id":"org/m","sha":"main"}'],
+  ['a name that climbs', `{"id":"../x","sha":"${'a'.repeat(40)}"}`],
+] as const)('%s where a repository should be is no hub', async ([, body]) => {
+  hub.behave = ({ response }) => void response.writeHead(200).end(body)
+  await expect(mirror()).rejects.toThrow(ProtocolError)
+})
+
+test('an answer without end is cut off', async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, 1, ({ response }) => {
+    response.writeHead(200)
+    const more = (): void => {
+      while (!response.destroyed && response.write(Buffer.alloc(MiB, 0x20)));
+    }
+    response.on('drain', more)
+    more()
+  })
+  await expect(mirror()).rejects.toThrow(LimitError)
+})
+
+test('a list that leads back to itself ends', async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, always, ({ response, url }) => {
+    response.setHeader('link', `<${hub.url}${url}>; rel="next"`)
+    response.writeHead(200).end('[]')
+  })
+  await expect(mirror()).rejects.toThrow(LimitError)
+})
+
+test('a next page at another host is asked of the hub itself', async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, 1, ({ response, serve }) => {
+    response.setHeader('link', `<http://192.0.2.1${'/api/models/org/m/tree/main'}>; rel="next"`)
+    serve()
+  })
+  await expect(mirror()).rejects.toThrow('config.json and config.json are one file')
+  expect(hub.requests.filter(({ url }) => url === '/api/models/org/m/tree/main')).toHaveLength(1)
+})
+
+test.for(['../evil', '/etc/passwd', 'a/../../b', 'con', 'a\\b', '.git/config', 'a\u202eb'])(
+  'a path like %j is refused before anything is fetched',
+  async path => {
+    hub.commit('org/m', { ok: Buffer.from('ok'), [path]: Buffer.from('evil') })
+    await expect(mirror()).rejects.toThrow(InvalidInputError)
+    expect(hub.bytesSent).toEqual({ hub: 0, cdn: 0 })
+  },
+)
+
+test.for([
+  ['to itself', (url: string) => url],
+  ['to no URL', () => 'http://'],
+  ['to a file', () => 'file:///etc/passwd'],
+  ['with a password', () => 'http://user:pw@127.0.0.1/'],
+] as const)('a redirect %s ends the mirror', async ([, locate]) => {
+  hub.commit('org/m', files)
+  misbehave(isResolve, always, ({ response, url }) => {
+    response.writeHead(302, { location: locate(url) }).end()
+  })
+  await expect(mirror()).rejects.toThrow(ProtocolError)
+})
+
+test('a token goes to the hub and to nobody that it leads to', async () => {
+  hub.repo('org/m', {})
+  hub.commit('org/m', files)
+  await mirror('hf:org/m', { token: 'hf_secret' })
+  const withToken = hub.requests.filter(({ authorization }) => authorization !== undefined)
+  expect(withToken.every(({ server }) => server === 'hub')).toBe(true)
+  expect(withToken.length).toBe(hub.requests.filter(({ server }) => server === 'hub').length)
+  expect(
+    JSON.stringify(here.store.originsOf({ hub: 'huggingface.co', type: 'model', repo: 'org/m' })),
+  ).not.toContain('hf_secret')
+})
+
+test('a renamed repository has its new name', async () => {
+  hub.commit('org/old', files)
+  hub.rename('org/old', 'org/new')
+  expect(await mirror('hf:org/old')).toMatchObject({ ref: 'hf:org/new', name: 'org/new' })
+})
+
+test('a file of somebody else at the place stays, and ends the mirror', async () => {
+  hub.commit('org/m', files)
+  const to = here.file('target')
+  await mkdir(to)
+  await writeFile(join(to, 'config.json'), 'mine')
+  await expect(mirror('hf:org/m', { to })).rejects.toThrow(ConflictError)
+  expect(await readFile(join(to, 'config.json'), 'utf8')).toBe('mine')
+})
+
+test('what lies at the place already, whole, is taken as it is', async () => {
+  hub.commit('org/m', files)
+  const to = here.file('target')
+  for (const [name, bytes] of Object.entries(files)) {
+    await mkdir(dirname(join(to, name)), { recursive: true })
+    await writeFile(join(to, name), bytes)
+  }
+  expect(await mirror('hf:org/m', { to })).toMatchObject({ bytesFetched: 0, whole: true })
+})
+
+test('files with equal bytes come once each, and both are there', async () => {
+  const twice = { 'a.bin': weights, 'b/c.bin': weights, x: Buffer.from('x'), y: Buffer.from('x') }
+  hub.commit('org/m', twice)
+  const mirrored = await mirror()
+  await expectMirrored(twice, mirrored)
+  expect(mirrored.files).toBe(4)
+})
+
+test('what another model here has is linked and not fetched', async () => {
+  hub.commit('org/m', files)
+  await mirror()
+  hub.commit('org/fork', { ...files, 'README.md': Buffer.from('fork') })
+  const fork = await mirror('hf:org/fork')
+  expect(fork.bytesFetched).toBeLessThan(100)
+  const [a, b] = await Promise.all(
+    [fork.path, join(here.deps.modelsFolder, 'org')].map(path => filesBelow(path)),
+  )
+  expect(a).toContain('model.bin')
+  expect(b?.length).toBeGreaterThan(2)
+  expect((await stat(join(fork.path, 'model.bin'))).nlink).toBe(2)
+})
+
+test('an aborted mirror goes on where it was', async () => {
+  const big = { 'model.bin': seededBytes('big', 48 * MiB) }
+  hub.commit('org/m', big)
+  const stop = new AbortController()
+  let asked = 0
+  hub.behave = exchange => {
+    asked += exchange.server === 'cdn' ? 1 : 0
+    if (exchange.server === 'hub' || asked !== 3) exchange.serve()
+    // The other two are there by then.
+    else setTimeout(() => stop.abort(new DOMException('x', 'AbortError')), 500)
+  }
+  const request = { ref: 'hf:org/m', upstream: hub.url }
+  await expect(here.mirror(request, stop.signal)).rejects.toThrow('x')
+  hub.behave = undefined
+  const before = hub.bytesSent.cdn
+  await expectMirrored(big, await here.mirror(request))
+  expect(hub.bytesSent.cdn - before).toBeLessThan(17 * MiB)
+})
+
+/** Forty tensors of 256 KiB; those that are named have other bytes. */
+function tensors(changed: readonly number[], metadata: string): Buffer {
+  const made = Array.from({ length: 40 }, (_, index) => {
+    const seed = changed.includes(index) ? `changed ${index}` : `tensor ${index}`
+    return [`layers.${index}.weight`, seededBytes(seed, 256 * KiB + index * 8)] as const
+  })
+  return tensorFile(Object.fromEntries(made), { metadata })
+}
+
+async function mirrorTwice(
+  before: Buffer,
+  after: Buffer,
+  name = 'model.safetensors',
+): Promise<MirroredEvent> {
+  hub.commit('org/m', { 'model.safetensors': before })
+  await mirror()
+  hub.commit('org/m', { [name]: after })
+  const mirrored = await mirror()
+  await expectMirrored({ [name]: after }, mirrored)
+  return mirrored
+}
+
+test('of weights with other metadata the header is fetched', async () => {
+  const { bytesFetched, bytesReused } = await mirrorTwice(
+    tensors([], 'a'),
+    tensors([], 'of another length, so that all tensors lie elsewhere'),
+  )
+  expect(bytesFetched).toBeLessThan(700 * KiB)
+  expect(bytesReused).toBeGreaterThan(9 * MiB)
+})
+
+test('of weights with some other tensors those are fetched, wherever the file is', async () => {
+  const after = tensors([0, 7, 39], 'b')
+  const { bytesFetched } = await mirrorTwice(
+    tensors([], 'a'),
+    after,
+    'renamed-00001-of-00001.safetensors',
+  )
+  expect(bytesFetched).toBeLessThan(4 * MiB)
+})
+
+test('weights that all changed are fetched whole, after a few samples', async () => {
+  const all = Array.from({ length: 40 }, (_, index) => index)
+  const after = tensors(all, 'b')
+  const { bytesFetched } = await mirrorTwice(tensors([], 'a'), after)
+  expect(bytesFetched).toBeGreaterThanOrEqual(after.length)
+  expect(bytesFetched).toBeLessThan(after.length + 600 * KiB)
+})
+
+test('a change that no sample shows is found by the hash of the whole', async () => {
+  const after = tensors([], 'a')
+  const at = after.length - 8
+  after[at] = (after[at] ?? 0) ^ 1
+  const { bytesFetched } = await mirrorTwice(tensors([], 'a'), after)
+  expect(bytesFetched).toBeGreaterThanOrEqual(after.length - 600 * KiB)
+})
