@@ -285,8 +285,9 @@ function samenessOf(request: OperationRequest): string {
     case 'seed':
       return JSON.stringify([request.kind, request.paths.toSorted(), request.name])
     case 'pull': {
-      const { kind, ref, to, include, exclude, seed } = request
-      return JSON.stringify([kind, ref, to ?? null, include.toSorted(), exclude.toSorted(), seed])
+      const { kind, ref, to, hfCache, include, exclude, seed } = request
+      const folders = [to ?? null, hfCache ?? null]
+      return JSON.stringify([kind, ref, folders, include.toSorted(), exclude.toSorted(), seed])
     }
     case 'verify':
       return JSON.stringify([request.kind, request.target])

@@ -1,5 +1,6 @@
 /** pull: find who has a model, fetch it from all of them, check every byte, keep sharing it. */
 
+import { homedir } from 'node:os'
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { PulledEvent, PullRequest } from '../../src/api/contract.ts'
 import { parseRate } from '../../src/core/rate-limit.ts'
@@ -9,11 +10,14 @@ import { detachAbout, follow } from '../follow.ts'
 import { pageEnd, refAbout } from '../help.ts'
 import { fields } from '../table.ts'
 import { plural } from '../text.ts'
+import { usualCaches } from '../usual-caches.ts'
 
 const orders = ['rarest', 'sequential'] as const
 
 interface PullOptions {
   readonly to?: string
+  /** True: in its usual place. */
+  readonly hfCache?: string | true
   readonly include: string[]
   readonly exclude: string[]
   readonly peer: string[]
@@ -44,6 +48,7 @@ export function define(command: Command, context: Context): void {
     )
     .argument('<REF>', refAbout)
     .option('--to <DIR>', 'folder for the files (default: models/ in the home)')
+    .option('--hf-cache [DIR]', 'put it also where huggingface_hub finds it offline')
     .option('--include <GLOB>', 'only files that match; may be repeated', collect, [])
     .option('--exclude <GLOB>', 'not the files that match; may be repeated', collect, [])
     .option('--peer <MULTIADDR>', 'a peer to ask first; may be repeated', collect, [])
@@ -89,6 +94,10 @@ export function define(command: Command, context: Context): void {
             about: 'a part of a model',
           },
           {
+            command: 'pull org/model --hf-cache',
+            about: 'also for transformers and others, which then load it with HF_HUB_OFFLINE=1',
+          },
+          {
             command: 'pull bafyreig... --web-seed https://mirror.example.org/models/minilm/',
             about: 'a web server helps: the path of each file follows the last /',
           },
@@ -103,6 +112,7 @@ export function define(command: Command, context: Context): void {
 async function pull(context: Context, ref: string, options: PullOptions): Promise<void> {
   const {
     to,
+    hfCache,
     include,
     exclude,
     peer: peers,
@@ -123,6 +133,7 @@ async function pull(context: Context, ref: string, options: PullOptions): Promis
     seed,
     ...(to === undefined ? {} : { to: context.resolve(to) }),
     ...(order === undefined ? {} : { order }),
+    ...(hfCache === undefined ? {} : { hfCache: await hubCacheOf(context, hfCache) }),
     ...(maxDown === undefined || maxDown === 'off' ? {} : { maxDown }),
     ...(findTimeout === undefined ? {} : { findTimeoutMs: Math.ceil(findTimeout * second) }),
   }
@@ -130,6 +141,13 @@ async function pull(context: Context, ref: string, options: PullOptions): Promis
     detach,
   })
   if (pulled !== undefined) showPulled(context, pulled as PulledEvent)
+}
+
+/** The one that programs look into when nobody tells them another. */
+async function hubCacheOf(context: Context, given: string | true): Promise<string> {
+  if (given !== true) return context.resolve(given)
+  const { hf } = await usualCaches({ env: process.env, home: homedir() })
+  return context.resolve(hf[0] ?? '')
 }
 
 export function showPulled({ output }: Context, pulled: PulledEvent): void {
@@ -141,6 +159,7 @@ export function showPulled({ output }: Context, pulled: PulledEvent): void {
       [
         ['pulled', `${plural(files, 'file')}, ${formatBytes(bytes)}, every byte verified`],
         ['to', pulled.path],
+        ...(pulled.snapshot === undefined ? [] : [['hf cache', pulled.snapshot] as const]),
         ['fetched', `${formatBytes(bytesFetched)} in ${formatDuration(took * second)}${rate}`],
         ...(bytesReused > 0 ? [['reused', formatBytes(bytesReused)] as const] : []),
         ...(from.length > 0 ? [['sources', from] as const] : []),

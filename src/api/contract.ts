@@ -88,6 +88,8 @@ export const pullRequestSchema = z.strictObject({
   ref: refSchema,
   /** Absolute folder; default: a folder of the home. */
   to: path.optional(),
+  /** A cache of huggingface_hub, absolute, that gets the model too. */
+  hfCache: path.optional(),
   include: globs.default([]),
   exclude: globs.default([]),
   peers: z.array(address).max(100).default([]),
@@ -171,6 +173,8 @@ export const pulledSchema = z.strictObject({
   type: z.literal('pulled'),
   manifest: cid,
   path,
+  /** The snapshot's folder in the hub cache, when that was asked for. */
+  snapshot: path.optional(),
   files: count,
   bytes: count,
   bytesFetched: count,

@@ -6,7 +6,13 @@
 import { stat } from 'node:fs/promises'
 import type { PulledEvent, PullRequest } from '../api/contract.ts'
 import { type CID, rawCid } from '../core/cid.ts'
-import { isAbort, NotFoundError, StorageError, UnavailableError } from '../core/errors.ts'
+import {
+  InvalidInputError,
+  isAbort,
+  NotFoundError,
+  StorageError,
+  UnavailableError,
+} from '../core/errors.ts'
 import { stampOf } from '../core/file-stamp.ts'
 import type { Logger } from '../core/log.ts'
 import { RateLimit } from '../core/rate-limit.ts'
@@ -36,9 +42,10 @@ import { openMeter } from './meter.ts'
 import type { OperationOptions } from './operation.ts'
 import { chooseTarget, type Target } from './pull-target.ts'
 import { parseLink, parseRef, type Ref } from './ref.ts'
+import { planHubCache, type PullHubCacheDeps, writeToHubCache } from './pull-hf-cache.ts'
 import { selectFiles } from './select.ts'
 
-export interface PullDeps extends DownloadDeps {
+export interface PullDeps extends DownloadDeps, PullHubCacheDeps {
   readonly store: Store
   readonly net: Pick<Net, 'bandwidth' | 'providedChanged'>
   readonly log: Logger
@@ -62,21 +69,25 @@ export async function pull(
   options: OperationOptions,
 ): Promise<PulledEvent> {
   const startedMs = deps.clock.monotonic()
-  if (request.to !== undefined) await refuseHome(deps, request.to)
+  for (const folder of [request.to, request.hfCache]) {
+    if (folder !== undefined) await refuseHome(deps, folder)
+  }
   // Before anybody is looked for.
   checkWebSeeds(request.webSeeds, deps.webSeeds)
   const ref = resolveName(deps.store, parseRef(request.ref))
+  if (request.hfCache !== undefined && ref.kind !== 'manifest') throw noRepository(request)
   const run =
     ref.kind === 'manifest'
       ? await pullModel(deps, ref, { request, options })
       : await pullFile(deps, ref, { request, options })
   deps.net.providedChanged()
-  const { manifest, target, files, result } = run
+  const { manifest, target, files, result, snapshot } = run
   deps.log.info('pulled', { manifest: manifest.toString(), bytesFetched: result.bytesFetched })
   return {
     type: 'pulled',
     manifest: manifest.toString(),
     path: target.folder,
+    ...(snapshot === undefined ? {} : { snapshot }),
     files: files.length,
     bytes: files.reduce((sum, { size }) => sum + size, 0),
     bytesFetched: result.bytesFetched,
@@ -96,6 +107,8 @@ interface Run {
   readonly target: Target
   readonly files: readonly { readonly size: number }[]
   readonly result: DownloadResult
+  /** In the hub cache, when it was written there. */
+  readonly snapshot?: string | undefined
 }
 
 /** A name is one of a model held here, which is completed or repaired, or one that was given to a link. */
@@ -124,6 +137,10 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
     downloadOptions(deps, asked, peers, findPatienceMs),
   )
   const chosen = selectFiles(fetched.manifest.files, request)
+  const cached = planHubCache(request, fetched.manifest, {
+    cid,
+    name: ref.name ?? store.model(cid)?.name,
+  })
   using webSeeds = webSeedsOf(deps, asked, ref.webSeeds, fetched.manifest.files)
   const isNew = store.model(cid) === undefined
   const target = await chooseTarget(deps, { manifest: cid, name: ref.name, to: request.to })
@@ -150,11 +167,18 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
       { keys, folder: target.folder, files, ownFolder: deps.modelsFolder },
       downloadOptions(deps, asked, peers, stallPatienceMs),
     )
-    return { manifest: cid, target, files, result }
+    const snapshot = cached && (await writeToHubCache(deps, { ...cached, files }, options))
+    return { manifest: cid, target, files, result, snapshot }
   } catch (error) {
     if (isNew) await forgetFailed(store, cid, error)
     throw error
   }
+}
+
+function noRepository({ ref }: PullRequest): InvalidInputError {
+  return new InvalidInputError(`${ref} is a file, and a hub cache has models`, {
+    hint: 'leave out --hf-cache, or pull the model that it is of',
+  })
 }
 
 /** A pull that could not even begin (no space, a file in the way) leaves no empty model behind. */

@@ -52,6 +52,7 @@ async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
     webSeeds: { allowPrivate: false, agent: 'test' },
     random: () => 0,
     cache: { expect: async () => undefined, arrived: () => undefined },
+    pool: { sha256: () => Promise.reject(new Error('nothing is hashed here')) },
   })
   const parts = opening.move()
   return {
