@@ -9,7 +9,8 @@ import { ProtocolError } from '../core/errors.ts'
 import { MiB, minute } from '../core/units.ts'
 import type { Allowance } from './allowance.ts'
 import { FileList, type SessionFile } from './file-list.ts'
-import { canHedge, type Flight, pickHedge } from './hedge.ts'
+import { Flights } from './flights.ts'
+import type { Flight } from './hedge.ts'
 import { Picker } from './picker.ts'
 import { type Peer, Roster } from './roster.ts'
 import type { Ask } from './scoreboard.ts'
@@ -38,13 +39,8 @@ export class Session {
   readonly #files: FileList
   readonly #picker: Picker
   readonly #roster: Roster
-  readonly #bytesInFlightMax: number
+  readonly #flights: Flights
   readonly #allowance: SessionOptions['allowance']
-  readonly #asked = new Map<number, Flight>()
-  /** Chunks with a passed deadline: worth a hedge before anything else. */
-  readonly #late = new Set<number>()
-  readonly #arriving = new Map<number, { readonly peer: Peer; readonly bytes: number }>()
-  #bytesInFlight = 0
   #actions: SessionAction[] = []
   #nowMs = 0
   /** Every source may have something new to do, not only the one an event was about. */
@@ -56,7 +52,7 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#files = new FileList(options.files, options.openFilesMax ?? openFilesMaxDefault)
-    this.#bytesInFlightMax = options.bytesInFlightMax ?? bytesInFlightMaxDefault
+    this.#flights = new Flights(options.bytesInFlightMax ?? bytesInFlightMaxDefault)
     this.#allowance = options.allowance
     this.#picker = new Picker(options.random)
     this.#isSequential = options.isSequential ?? false
@@ -80,7 +76,7 @@ export class Session {
   /** Nothing is under way and nobody can be asked for anything. */
   get isWaiting(): boolean {
     if (this.isDone || !this.#files.isIdle) return false
-    return this.#asked.size === 0 && this.#arriving.size === 0 && this.#picker.pickable === 0
+    return this.#flights.isEmpty && this.#picker.pickable === 0
   }
 
   /** More would have been asked for if the allowance were open: say `allowed` when it is. */
@@ -199,30 +195,23 @@ export class Session {
   #arrived({ source, file, index }: SourceChunk): Peer | undefined {
     const found = this.#askOf({ source, file, index })
     if (found === undefined) return undefined
-    const { flight, peer, ask } = found
-    peer.score.arrived(ask, this.#nowMs)
-    peer.asks.delete(flight.chunk)
-    for (const other of flight.asks) {
-      if (other.peer === peer) continue
-      other.peer.score.ended(other.ask)
-      other.peer.asks.delete(flight.chunk)
-      this.#bytesInFlight -= flight.bytes
-      this.#actions.push({ type: 'cancel', source: other.peer.id, file, index })
+    const { flight, peer } = found
+    for (const other of this.#flights.arrived(flight, peer, this.#nowMs)) {
+      this.#actions.push({ type: 'cancel', source: other.id, file, index })
       this.#wakeAll = true
     }
-    this.#endFlight(flight)
-    this.#arriving.set(flight.chunk, { peer, bytes: flight.bytes })
     return peer
   }
 
   #verified({ file, index }: SourceChunk): Peer | undefined {
     const entry = this.#files.get(file)
-    const arrived = entry && this.#endArrival(entry, entry.first + index)
-    if (arrived === undefined) return undefined
-    arrived.peer.score.keptClaim()
-    this.#hold(entry as SessionFile, (entry as SessionFile).first + index)
-    this.#publishIfWhole(entry as SessionFile)
-    return arrived.peer
+    if (entry === undefined) return undefined
+    const peer = this.#landed(entry, entry.first + index)
+    if (peer === undefined) return undefined
+    peer.score.keptClaim()
+    this.#hold(entry, entry.first + index)
+    this.#publishIfWhole(entry)
+    return peer
   }
 
   #bad({ source, file, index }: SourceChunk, reason: Error): undefined {
@@ -232,7 +221,7 @@ export class Session {
 
   #lost({ file, index }: ChunkName): undefined {
     const entry = this.#files.get(file)
-    if (entry === undefined || this.#endArrival(entry, entry.first + index) === undefined) return
+    if (entry === undefined || this.#landed(entry, entry.first + index) === undefined) return
     this.#wantAgain(entry, entry.first + index)
   }
 
@@ -241,8 +230,8 @@ export class Session {
     const entry = this.#files.get(file)
     if (entry === undefined) return
     // Being written just now: that will say so itself.
-    if (this.#arriving.has(entry.first + index)) return
-    const flight = this.#asked.get(entry.first + index)
+    if (this.#flights.isArriving(entry.first + index)) return
+    const flight = this.#flights.asked(entry.first + index)
     for (const { peer } of flight?.asks.slice() ?? []) {
       this.#drop(flight as Flight, peer)
       this.#actions.push({ type: 'cancel', source: peer.id, file, index })
@@ -310,7 +299,7 @@ export class Session {
       this.#actions.push({ type: 'stalled', source: peer.id })
       return
     }
-    this.#late.add(chunk)
+    this.#flights.markLate(chunk)
     if (!peer.score.isSilent(this.#nowMs)) return
     peer.score.snub()
     this.#abandon(peer, true, chunk)
@@ -330,7 +319,7 @@ export class Session {
   #abandon(peer: Peer, cancel: boolean, except?: number): void {
     for (const chunk of peer.asks.keys()) {
       if (chunk === except) continue
-      const flight = this.#asked.get(chunk) as Flight
+      const flight = this.#flights.asked(chunk) as Flight
       this.#drop(flight, peer)
       if (cancel) this.#actions.push({ type: 'cancel', source: peer.id, ...nameOf(flight) })
     }
@@ -338,32 +327,13 @@ export class Session {
 
   /** One source will not answer; the chunk is wanted again when it was the last one asked. */
   #drop(flight: Flight, peer: Peer): void {
-    const at = flight.asks.findIndex(asked => asked.peer === peer)
-    const [dropped] = flight.asks.splice(at, 1)
-    if (dropped === undefined) return
-    peer.asks.delete(flight.chunk)
-    peer.score.ended(dropped.ask)
-    this.#bytesInFlight -= flight.bytes
-    if (flight.asks.length > 0) return
-    this.#endFlight(flight)
-    flight.entry.busy -= 1
-    this.#wantAgain(flight.entry, flight.chunk)
+    if (this.#flights.drop(flight, peer)) this.#wantAgain(flight.entry, flight.chunk)
   }
 
-  #endFlight({ chunk }: Flight): void {
-    this.#asked.delete(chunk)
-    this.#late.delete(chunk)
-  }
-
-  #endArrival(entry: SessionFile, chunk: number): { readonly peer: Peer } | undefined {
-    const arrived = this.#arriving.get(chunk)
-    if (arrived === undefined) return undefined
-    this.#arriving.delete(chunk)
+  #landed(entry: SessionFile, chunk: number): Peer | undefined {
     // Others may have waited for the bytes that are free now.
-    if (this.#isFull) this.#wakeAll = true
-    this.#bytesInFlight -= arrived.bytes
-    entry.busy -= 1
-    return arrived
+    if (this.#flights.isFull) this.#wakeAll = true
+    return this.#flights.landed(entry, chunk)
   }
 
   #wantAgain(entry: SessionFile, chunk: number): void {
@@ -398,28 +368,24 @@ export class Session {
     }
   }
 
-  get #isFull(): boolean {
-    return this.#bytesInFlight >= this.#bytesInFlightMax
-  }
-
   /** Each event starts with another source, so that no one takes all of the bytes in flight. */
   #fillAll(): void {
     this.#wakeAll = false
     const { peers } = this.#roster
     this.#turn += 1
-    for (let at = 0; at < peers.length && !this.#isFull; at += 1) {
+    for (let at = 0; at < peers.length && !this.#flights.isFull; at += 1) {
       this.#fill(peers[(this.#turn + at) % peers.length] as Peer)
     }
   }
 
   #fill(peer: Peer): void {
-    while (!this.#isFull && peer.score.hasRoom(this.#nowMs)) {
+    while (!this.#flights.isFull && peer.score.hasRoom(this.#nowMs)) {
       if (!peer.isUnlimited && this.#allowance?.isOpen === false) {
         // Looked at again when it opens: whether there is something to ask for is found out then.
         this.#isHeldBack = true
         return
       }
-      const late = this.#pickLate(peer)
+      const late = this.#flights.pickLate(peer)
       const chunk = late ?? this.#picker.pick(peer.holder) ?? this.#hedge(peer)
       if (chunk === undefined) return
       this.#ask(peer, chunk)
@@ -429,44 +395,22 @@ export class Session {
   /** The endgame: everything that can be had is asked for. */
   #hedge(peer: Peer): number | undefined {
     if (this.#picker.pickable > 0) return undefined
-    return pickHedge(this.#asked.values(), peer, this.#nowMs)
+    return this.#flights.pickHedge(peer, this.#nowMs)
   }
 
   #ask(peer: Peer, chunk: number): void {
-    const flight = this.#asked.get(chunk) ?? this.#startFlight(chunk)
-    const ask = peer.score.asked(flight.bytes, this.#nowMs)
-    flight.asks.push({ peer, ask })
-    peer.asks.set(chunk, ask)
-    this.#bytesInFlight += flight.bytes
+    const flight = this.#flights.ask(peer, this.#files.ofChunk(chunk), chunk, this.#nowMs)
     if (!peer.isUnlimited) this.#allowance?.spend(flight.bytes)
     const name = nameOf(flight)
     this.#actions.push({ type: 'request', source: peer.id, ...name, length: flight.bytes })
   }
 
-  #startFlight(chunk: number): Flight {
-    const entry = this.#files.ofChunk(chunk)
-    entry.busy += 1
-    const flight = { entry, chunk, bytes: entry.table.length(chunk - entry.first), asks: [] }
-    this.#asked.set(chunk, flight)
-    return flight
-  }
-
-  #pickLate(peer: Peer): number | undefined {
-    if (peer.score.isSnubbed) return undefined
-    for (const chunk of this.#late) {
-      if (canHedge(this.#asked.get(chunk) as Flight, peer)) return chunk
-    }
-    return undefined
-  }
-
-  #askOf(name: SourceChunk): { flight: Flight; peer: Peer; ask: Ask } | undefined {
+  #askOf(name: SourceChunk): { flight: Flight; peer: Peer } | undefined {
     const peer = this.#roster.get(name.source)
     const entry = this.#files.get(name.file)
     if (peer === undefined || entry === undefined) return undefined
-    const ask = peer.asks.get(entry.first + name.index)
-    const flight = this.#asked.get(entry.first + name.index)
-    if (ask === undefined || flight === undefined) return undefined
-    return { flight, peer, ask }
+    const flight = this.#flights.asked(entry.first + name.index)
+    return flight !== undefined && peer.asks.has(flight.chunk) ? { flight, peer } : undefined
   }
 
   #sayNeed(): void {
