@@ -8,12 +8,11 @@
 import type { TLSSocket } from 'node:tls'
 import { raceSignal } from '../core/async.ts'
 import { LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
-import { KiB, MiB, second } from '../core/units.ts'
+import { MiB, second } from '../core/units.ts'
 import { FrameDecoder, type FrameReceiver } from '../wire/frames.ts'
+import { Outbox } from '../wire/outbox.ts'
 import type { FrameTransport } from '../wire/transport.ts'
 
-/** Small frames of one turn of the event loop leave as one TLS record. */
-const coalesceBytes = 64 * KiB
 /** Enough queued that the socket never waits for the next piece; bulk data waits beyond. */
 const queuedBytesEnough = MiB
 /** A peer that does not read lets control frames pile up; data waits for `drained` and does not. */
@@ -25,22 +24,17 @@ const closeMs = 2 * second
 
 export class LaneTransport implements FrameTransport {
   readonly #socket: TLSSocket
-  readonly #closing = new AbortController()
+  readonly #out = new Outbox((parts, bytes) => this.#write(parts, bytes))
   readonly #gone = Promise.withResolvers<void>()
   #receiver: FrameReceiver | undefined
   #decoder: FrameDecoder | undefined
   /** Copies of what came before anybody listened. */
   #early: Uint8Array[] = []
-  #unsent: Uint8Array[] = []
-  #unsentBytes = 0
   /** Given to the socket and not yet with the kernel. */
   #queuedBytes = 0
-  #flushTimer: NodeJS.Immediate | undefined
-  #drain: PromiseWithResolvers<void> | undefined
   /** Who waits for the first so many bytes to be out; in order. */
   #unwritten: { readonly bytes: number; readonly resolve: () => void }[] = []
   bytesReceived = 0
-  bytesSent = 0
 
   /** Of a socket whose peer is known; whoever reads from it calls `take`. */
   constructor(socket: TLSSocket) {
@@ -56,7 +50,11 @@ export class LaneTransport implements FrameTransport {
   }
 
   get closed(): AbortSignal {
-    return this.#closing.signal
+    return this.#out.closed
+  }
+
+  get bytesSent(): number {
+    return this.#out.bytesSent
   }
 
   start(receiver: FrameReceiver): void {
@@ -78,27 +76,15 @@ export class LaneTransport implements FrameTransport {
   }
 
   send(...parts: Uint8Array[]): boolean {
-    if (this.#closing.signal.aborted) return false
-    for (const part of parts) {
-      this.#unsent.push(part)
-      this.#unsentBytes += part.length
-    }
-    if (this.#unsentBytes >= coalesceBytes) this.#flush()
-    else this.#flushTimer ??= setImmediate(this.#flush)
-    return this.#canSend
+    return this.#out.send(parts)
   }
 
-  async drained(signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted()
-    if (this.#closing.signal.aborted) throw this.#closing.signal.reason as Error
-    if (this.#canSend) return
-    this.#drain ??= Promise.withResolvers<void>()
-    const drained = this.#drain.promise
-    await (signal === undefined ? drained : raceSignal(drained, signal))
+  drained(signal?: AbortSignal): Promise<void> {
+    return this.#out.drained(signal)
   }
 
   written(): Promise<void> {
-    this.#flush()
+    this.#out.flush()
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#unwritten.push({ bytes: this.bytesSent, resolve })
     if (this.#queuedBytes === 0) this.#tellWritten()
@@ -106,8 +92,8 @@ export class LaneTransport implements FrameTransport {
   }
 
   async close(reason: Error): Promise<void> {
-    if (this.#closing.signal.aborted) return
-    this.#flush()
+    if (this.closed.aborted) return
+    this.#out.flush()
     this.#finish(reason)
     this.#socket.end()
     try {
@@ -119,13 +105,9 @@ export class LaneTransport implements FrameTransport {
   }
 
   abort(reason: Error): void {
-    if (this.#closing.signal.aborted) return
+    if (this.closed.aborted) return
     this.#finish(reason)
     this.#socket.destroy()
-  }
-
-  get #canSend(): boolean {
-    return this.#queuedBytes < queuedBytesEnough
   }
 
   #keepEarly(bytes: Uint8Array): void {
@@ -151,20 +133,12 @@ export class LaneTransport implements FrameTransport {
     void this.close(new UnavailableError(`the peer closed the lane${where}`))
   }
 
-  readonly #flush = (): void => {
-    if (this.#flushTimer !== undefined) clearImmediate(this.#flushTimer)
-    this.#flushTimer = undefined
-    const bytes = this.#unsentBytes
-    const parts = this.#unsent
-    this.#unsent = []
-    this.#unsentBytes = 0
-    if (bytes === 0 || this.#closing.signal.aborted) return
-    this.bytesSent += bytes
-    this.#queuedBytes += bytes
-    const last = parts.pop()
+  #write(parts: Uint8Array[], bytes: number): void {
+    this.#setQueued(this.#queuedBytes + bytes)
+    const last = parts.pop() as Uint8Array
     this.#socket.cork()
     for (const part of parts) this.#socket.write(part)
-    this.#socket.write(last ?? nothing, () => this.#onWritten(bytes))
+    this.#socket.write(last, () => this.#onWritten(bytes))
     this.#socket.uncork()
     if (this.#queuedBytes > queuedBytesMax) {
       this.abort(new LimitError('the peer does not read what it asked for'))
@@ -172,16 +146,18 @@ export class LaneTransport implements FrameTransport {
   }
 
   #onWritten(bytes: number): void {
-    this.#queuedBytes -= bytes
+    this.#setQueued(this.#queuedBytes - bytes)
     this.#tellWritten()
-    if (!this.#canSend) return
-    this.#drain?.resolve()
-    this.#drain = undefined
+  }
+
+  #setQueued(bytes: number): void {
+    this.#queuedBytes = bytes
+    this.#out.hasRoom = bytes < queuedBytesEnough
   }
 
   #tellWritten(): void {
     // After the end nobody can tell what still lies in the socket.
-    if (this.#closing.signal.aborted) return
+    if (this.closed.aborted) return
     const bytes = this.bytesSent - this.#queuedBytes
     while (this.#unwritten[0] !== undefined && this.#unwritten[0].bytes <= bytes) {
       this.#unwritten.shift()?.resolve()
@@ -189,19 +165,10 @@ export class LaneTransport implements FrameTransport {
   }
 
   #finish(reason: Error): void {
-    if (this.#closing.signal.aborted) return
+    if (!this.#out.end(reason)) return
     // Reading goes on, or the other side's end would never be seen: what still comes is dropped.
     this.#decoder?.stop()
     this.#early = []
-    this.#closing.abort(reason)
-    this.#unsent = []
-    this.#unsentBytes = 0
     this.#unwritten = []
-    // Nobody may be waiting; a rejection nobody hears must not end the process.
-    this.#drain?.promise.catch(() => undefined)
-    this.#drain?.reject(reason)
-    this.#drain = undefined
   }
 }
-
-const nothing = new Uint8Array(0)

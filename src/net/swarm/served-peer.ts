@@ -4,23 +4,10 @@
  * all peers. A peer that does not read what it asked for stops its own queue and nobody else's.
  */
 
-import type { BufferPool } from '../../bulk/buffers.ts'
 import type { CID } from '../../core/cid.ts'
-import type { Clock } from '../../core/clock.ts'
-import {
-  IntegrityError,
-  isAbort,
-  LimitError,
-  messageOf,
-  NotFoundError,
-  ProtocolError,
-} from '../../core/errors.ts'
-import type { Logger } from '../../core/log.ts'
+import { LimitError, ProtocolError } from '../../core/errors.ts'
 import type { RateLimit } from '../../core/rate-limit.ts'
 import { MiB } from '../../core/units.ts'
-import { chunkBytesMax, recordBytes } from '../../dag/chunk-table.ts'
-import { manifestBytesMax } from '../../manifest/manifest.ts'
-import type { BlockReader } from '../../store/store.ts'
 import {
   encodeFrame,
   encodeHeader,
@@ -37,17 +24,21 @@ import {
   decodeKeys,
   decodeUnwatch,
   decodeWatch,
-  encodePeers,
   encodeReason,
-  type PeerRecord,
   type RefusalCode,
   refusalCodes,
-  tableBytesMax,
 } from '../../wire/messages.ts'
-import type { ByteBudget, ByteShare } from '../upload/byte-budget.ts'
-import { type HaveFeed, keyOf, openHaveFeed } from './have-feed.ts'
-import type { Serving, ServingPort } from './swarm-channel.ts'
 import type { UploadSlot, UploadSlots } from '../upload/upload-slots.ts'
+import { type HaveFeed, keyOf, openHaveFeed } from './have-feed.ts'
+import {
+  AnswerReader,
+  type Ask,
+  type ReadAnswer,
+  type Refusal,
+  type ServedBudgets,
+  type ServerDeps,
+} from './served-answers.ts'
+import type { Serving, ServingPort } from './swarm-channel.ts'
 
 /** Requests a peer may have open: 64 MiB ahead of what it has read, twice 300 ms at 100 MB/s. */
 export const requestsInFlightMax = 64
@@ -62,48 +53,11 @@ const piecesPerSecond = 50
 /** Work units of a peer-exchange question: it looks at every connected peer. */
 const askPeersUnits = 50
 
-export interface ServerDeps {
-  readonly reader: BlockReader
-  readonly clock: Clock
-  readonly log: Logger
-  /** Peers known to hold or want any of these, for the peer exchange. */
-  readonly peersFor: (keys: readonly CID[], asker: string) => Promise<PeerRecord[]>
-}
-
 /** How fast a peer is served, and when it is its turn: shared with the peers it competes with. */
 export interface ServedPace {
   readonly limit: RateLimit | undefined
   readonly slots: UploadSlots
 }
-
-/** What all peers share. */
-export interface ServedBudgets {
-  readonly chunks: ByteBudget
-  readonly documents: ByteBudget
-  /** For chunks that go out by transports that say when they are out. */
-  readonly buffers: BufferPool
-  watchesLeft: number
-  /** Has the store hash again what it serves; not more often than it can be afforded. */
-  readonly recheck: () => void
-}
-
-interface Ask {
-  readonly id: number
-  readonly kind: 'chunk' | 'manifest' | 'table' | 'peers'
-  readonly keys: readonly CID[]
-  readonly index: number
-  isCancelled: boolean
-}
-
-/** What was read for a request, and the share of the budget it holds. */
-type Answer =
-  | {
-      readonly ask: Ask
-      readonly bytes: Uint8Array
-      readonly share: ByteShare | undefined
-      readonly buffer: Uint8Array | undefined
-    }
-  | { readonly ask: Ask; readonly refusal: RefusalCode; readonly text: string }
 
 export class ServedPeer implements Serving {
   readonly port: ServingPort
@@ -111,6 +65,7 @@ export class ServedPeer implements Serving {
   readonly #deps: ServerDeps
   readonly #budgets: ServedBudgets
   readonly #pace: ServedPace
+  readonly #answers: AnswerReader
   readonly #interests = new Set<string>()
   /** By id, from the question until the last byte of the answer was sent. */
   readonly #asks = new Map<number, Ask>()
@@ -130,6 +85,7 @@ export class ServedPeer implements Serving {
     this.#budgets = budgets
     this.#pace = pace
     this.feed = openHaveFeed(deps.reader, port.transport)
+    this.#answers = new AnswerReader(deps, budgets, port, this.feed)
     this.progressAtMs = deps.clock.monotonic()
   }
 
@@ -275,87 +231,20 @@ export class ServedPeer implements Serving {
     return bytesTaken <= bytesMax / 2
   }
 
-  /** Never rejects: what goes wrong is an answer too. */
-  #readNext(): Promise<Answer> | undefined {
+  #readNext(): Promise<ReadAnswer | Refusal> | undefined {
     const ask = this.#queue.shift()
     return ask === undefined ? undefined : this.#read(ask)
   }
 
-  async #read(ask: Ask): Promise<Answer> {
-    if (ask.isCancelled) return { ask, refusal: refusalCodes.cancelled, text: '' }
-    const { closed } = this.port.transport
-    let share: ByteShare | undefined
-    try {
-      share = await this.#takeShare(ask, closed)
-      const isPooled = ask.kind === 'chunk' && this.port.transport.written !== undefined
-      const buffer = isPooled ? this.#budgets.buffers.take(chunkBytesMax) : undefined
-      const bytes = await this.#bytesOf(ask, buffer)
-      share?.shrink(bytes.length)
-      if (this.bytesPending === 0) this.progressAtMs = this.#deps.clock.monotonic()
-      this.bytesPending += bytes.length
-      return { ask, bytes, share, buffer }
-    } catch (error) {
-      share?.release()
-      return { ask, ...this.#refusalFor(ask, error) }
-    }
+  async #read(ask: Ask): Promise<ReadAnswer | Refusal> {
+    const answer = await this.#answers.read(ask)
+    if ('refusal' in answer) return answer
+    if (this.bytesPending === 0) this.progressAtMs = this.#deps.clock.monotonic()
+    this.bytesPending += answer.bytes.length
+    return answer
   }
 
-  /** Memory is set aside before it is used: the most that the answer may need. */
-  async #takeShare(ask: Ask, signal: AbortSignal): Promise<ByteShare | undefined> {
-    const { chunks, documents } = this.#budgets
-    const [key] = ask.keys
-    switch (ask.kind) {
-      case 'chunk':
-        return chunks.take(chunkBytesMax, signal)
-      case 'manifest':
-        return documents.take(manifestBytesMax, signal)
-      case 'table': {
-        const held = key === undefined ? undefined : this.#deps.reader.held(key)
-        return documents.take((held?.length ?? 0) * recordBytes, signal)
-      }
-      case 'peers':
-        return undefined
-    }
-  }
-
-  async #bytesOf(ask: Ask, into: Uint8Array | undefined): Promise<Uint8Array> {
-    const { reader } = this.#deps
-    const [key] = ask.keys
-    if (key === undefined) throw new NotFoundError('nothing asked for')
-    switch (ask.kind) {
-      case 'chunk':
-        return reader.readChunk(key, ask.index, { signal: this.port.transport.closed, into })
-      case 'manifest':
-        return found(reader.manifestBlock(key))
-      case 'table': {
-        const { bytes } = found(reader.chunkTable(key))
-        if (bytes.length > tableBytesMax) throw new NotFoundError('the table is too large')
-        return bytes
-      }
-      case 'peers':
-        return encodePeers(await this.#deps.peersFor(ask.keys, this.port.peer))
-    }
-  }
-
-  #refusalFor(ask: Ask, error: unknown): { refusal: RefusalCode; text: string } {
-    if (isAbort(error) || this.port.transport.closed.aborted) {
-      return { refusal: refusalCodes.cancelled, text: '' }
-    }
-    const isGone = error instanceof NotFoundError || error instanceof IntegrityError
-    if (!isGone) {
-      // The peer learns that it failed, not the path that our error names.
-      this.#deps.log.warn('serving failed', { kind: ask.kind, error: messageOf(error) })
-      return { refusal: refusalCodes.failed, text: '' }
-    }
-    const [root] = ask.keys
-    if (ask.kind === 'chunk' && root !== undefined) {
-      // It believed we hold this chunk, or it would not have asked.
-      this.feed.changed(keyOf(root), { root, gained: [], lost: [[ask.index, ask.index + 1]] })
-    }
-    return { refusal: refusalCodes.notHeld, text: '' }
-  }
-
-  async #send(answer: Answer, slot?: UploadSlot): Promise<void> {
+  async #send(answer: ReadAnswer | Refusal, slot?: UploadSlot): Promise<void> {
     const { ask } = answer
     if ('refusal' in answer) {
       this.#asks.delete(ask.id)
@@ -432,9 +321,4 @@ function pieceBytesAt(bytesPerSecond = Infinity): number {
 
 function askFor(id: number, kind: Ask['kind'], keys: readonly CID[]): Ask {
   return { id, kind, keys, index: 0, isCancelled: false }
-}
-
-function found<T>(value: T | undefined): T {
-  if (value === undefined) throw new NotFoundError('not held here')
-  return value
 }

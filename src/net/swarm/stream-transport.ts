@@ -12,12 +12,10 @@ import type { Stream, StreamMessageEvent } from '@libp2p/interface'
 import { Uint8ArrayList } from 'uint8arraylist'
 import { raceSignal } from '../../core/async.ts'
 import { LimitError, ProtocolError, UnavailableError } from '../../core/errors.ts'
-import { KiB, MiB, second } from '../../core/units.ts'
+import { MiB, second } from '../../core/units.ts'
 import { FrameDecoder, type FrameReceiver, pieceBytes } from '../../wire/frames.ts'
+import { Outbox } from '../../wire/outbox.ts'
 import type { FrameTransport } from '../../wire/transport.ts'
-
-/** Small frames of one turn of the event loop leave as one: each send costs an encryption. */
-const coalesceBytes = 64 * KiB
 
 /** A peer that does not read lets control frames pile up; data waits for `drained` and does not. */
 const queuedBytesMax = 4 * MiB
@@ -31,25 +29,23 @@ export function openStreamTransport(stream: Stream): FrameTransport {
 
 class StreamTransport implements FrameTransport {
   readonly #stream: Stream
-  readonly #closing = new AbortController()
+  readonly #out = new Outbox(parts => this.#write(parts))
   /** Resolves when libp2p is done with the stream. */
   readonly #gone = Promise.withResolvers<void>()
   #receiver: FrameReceiver | undefined
   #decoder: FrameDecoder | undefined
-  #unsent: Uint8Array[] = []
-  #unsentBytes = 0
-  #flushTimer: NodeJS.Immediate | undefined
-  #canSend = true
-  #drain: PromiseWithResolvers<void> | undefined
   bytesReceived = 0
-  bytesSent = 0
 
   constructor(stream: Stream) {
     this.#stream = stream
   }
 
   get closed(): AbortSignal {
-    return this.#closing.signal
+    return this.#out.closed
+  }
+
+  get bytesSent(): number {
+    return this.#out.bytesSent
   }
 
   start(receiver: FrameReceiver): void {
@@ -69,28 +65,16 @@ class StreamTransport implements FrameTransport {
   }
 
   send(...parts: Uint8Array[]): boolean {
-    if (this.#closing.signal.aborted) return false
-    for (const part of parts) {
-      this.#unsent.push(part)
-      this.#unsentBytes += part.length
-    }
-    if (this.#unsentBytes >= coalesceBytes) this.#flush()
-    else this.#flushTimer ??= setImmediate(this.#flush)
-    return this.#canSend
+    return this.#out.send(parts)
   }
 
-  async drained(signal?: AbortSignal): Promise<void> {
-    signal?.throwIfAborted()
-    if (this.#closing.signal.aborted) throw this.#closing.signal.reason as Error
-    if (this.#canSend) return
-    this.#drain ??= Promise.withResolvers<void>()
-    const drained = this.#drain.promise
-    await (signal === undefined ? drained : raceSignal(drained, signal))
+  drained(signal?: AbortSignal): Promise<void> {
+    return this.#out.drained(signal)
   }
 
   async close(reason: Error): Promise<void> {
-    if (this.#closing.signal.aborted) return
-    this.#flush()
+    if (this.closed.aborted) return
+    this.#out.flush()
     this.#finish(reason)
     const signal = AbortSignal.timeout(closeMs)
     try {
@@ -104,7 +88,7 @@ class StreamTransport implements FrameTransport {
   }
 
   abort(reason: Error): void {
-    if (this.#closing.signal.aborted) return
+    if (this.closed.aborted) return
     this.#finish(reason)
     this.#stream.abort(reason)
   }
@@ -133,43 +117,26 @@ class StreamTransport implements FrameTransport {
     // libp2p sends what it queued in a microtask of its own, which was put in line before this one;
     // only after it the stream can tell whether it takes more.
     queueMicrotask(() => {
-      if (this.#stream.writableNeedsDrain || this.#canSend) return
-      this.#canSend = true
-      this.#drain?.resolve()
-      this.#drain = undefined
+      if (!this.#stream.writableNeedsDrain) this.#out.hasRoom = true
     })
   }
 
-  readonly #flush = (): void => {
-    if (this.#flushTimer !== undefined) clearImmediate(this.#flushTimer)
-    this.#flushTimer = undefined
-    if (this.#unsentBytes === 0 || this.#closing.signal.aborted) return
-    const bytes = this.#unsent.length === 1 ? this.#unsent[0] : new Uint8ArrayList(...this.#unsent)
-    this.#unsent = []
-    this.bytesSent += this.#unsentBytes
-    this.#unsentBytes = 0
-    if (bytes === undefined) return
+  #write(parts: Uint8Array[]): void {
+    const [only] = parts
+    const bytes = only !== undefined && parts.length === 1 ? only : new Uint8ArrayList(...parts)
     try {
-      this.#canSend = this.#stream.send(bytes)
+      this.#out.hasRoom = this.#stream.send(bytes)
     } catch (error) {
       this.abort(new UnavailableError('the stream takes no more bytes', { cause: error }))
       return
     }
-    if (!this.#canSend && this.#stream.writeBufferLength > queuedBytesMax + pieceBytes) {
+    if (!this.#out.hasRoom && this.#stream.writeBufferLength > queuedBytesMax + pieceBytes) {
       this.abort(new LimitError('the peer does not read what it asked for'))
     }
   }
 
   #finish(reason: Error): void {
-    if (this.#closing.signal.aborted) return
     // The listener stays: what still comes is dropped, and would fill the stream's buffer otherwise.
-    this.#decoder?.stop()
-    this.#closing.abort(reason)
-    this.#unsent = []
-    this.#unsentBytes = 0
-    // Nobody may be waiting; a rejection nobody hears must not end the process.
-    this.#drain?.promise.catch(() => undefined)
-    this.#drain?.reject(reason)
-    this.#drain = undefined
+    if (this.#out.end(reason)) this.#decoder?.stop()
   }
 }
