@@ -91,6 +91,18 @@ export class ChunkTable {
     return this.#offsets[index] ?? this.size
   }
 
+  /** The chunk with this byte of the file; the last one for what is behind the end. */
+  at(offset: number): number {
+    let low = 0
+    let high = this.count - 1
+    while (low < high) {
+      const middle = (low + high + 1) >>> 1
+      if (this.offset(middle) <= offset) low = middle
+      else high = middle - 1
+    }
+    return low
+  }
+
   ref(index: number): ChunkRef {
     return { digest: this.digest(index), offset: this.offset(index), length: this.length(index) }
   }

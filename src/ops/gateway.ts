@@ -15,15 +15,15 @@ import {
 import { chunkBytesMax } from '../core/limits.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import { decodeManifest, type Manifest, type ManifestFile } from '../manifest/manifest.ts'
-import type { NamedModel } from '../store/store.ts'
+import type { NamedModel, Span } from '../store/store.ts'
 import { type CacheOptions, FileCache } from './gateway-cache.ts'
 import { type FetchDeps, Fetches, type FileFetch } from './gateway-fetch.ts'
 import { Readers } from './gateway-readers.ts'
 
-export type { NamedModel } from '../store/store.ts'
+export type { NamedModel, Span } from '../store/store.ts'
 export type { CacheOptions } from './gateway-cache.ts'
 
-/** Bytes that one read gives at most, and what `into` must have room for. */
+/** More room than this is not filled faster. */
 export const readBytesMax = chunkBytesMax
 
 /** A file while somebody reads it. */
@@ -31,15 +31,10 @@ export interface OpenedFile extends Disposable {
   /** Every byte of it is here. */
   readonly isWhole: boolean
   /**
-   * The bytes from `offset` on, at least one and none from `end` on, verified, in the memory of `into`.
-   * What is not here is fetched and waited for; UnavailableError when nobody serves it.
+   * The bytes from `offset` on, at least one and none from `end` on, verified, in the memory of `into`:
+   * as many as are here. What is not here is fetched and waited for; UnavailableError when nobody serves it.
    */
   read(span: Span, into: Uint8Array, signal: AbortSignal): Promise<Uint8Array>
-}
-
-export interface Span {
-  readonly offset: number
-  readonly end: number
 }
 
 export interface Gateway {
@@ -121,7 +116,7 @@ class ReadFile implements OpenedFile {
     for (let tries = 0; tries < triesMax; tries += 1) {
       await this.#whenHere(span.offset, signal)
       try {
-        return await this.#read(span, into, signal)
+        return await this.#store.readSpan(this.#file.root, span, into, { signal })
       } catch (error) {
         const isWithdrawn = error instanceof NotFoundError || error instanceof IntegrityError
         if (!isWithdrawn) throw error
@@ -151,49 +146,6 @@ class ReadFile implements OpenedFile {
 
   #chunkAt(offset: number): number | undefined {
     this.#table ??= this.#store.chunkTable(this.#file.root)
-    return this.#table === undefined ? undefined : chunkAt(this.#table, offset)
+    return this.#table?.at(offset)
   }
-
-  async #read(span: Span, into: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
-    const { root } = this.#file
-    const table = this.#table as ChunkTable
-    const present = this.isWhole ? undefined : this.#store.present(root)
-    const chunk = chunkAt(table, span.offset)
-    const isHere = (index: number): boolean => present?.has(index) ?? this.isWhole
-    const end = runEnd(table, chunk, { end: span.end, isHere })
-    const bytes = await this.#store.readRun(root, [chunk, end], into, { signal })
-    const from = table.offset(chunk)
-    return bytes.subarray(span.offset - from, Math.min(bytes.length, span.end - from))
-  }
-}
-
-/** The chunk with this byte. */
-function chunkAt(table: ChunkTable, offset: number): number {
-  let low = 0
-  let high = table.count - 1
-  while (low < high) {
-    const middle = (low + high + 1) >>> 1
-    if (table.offset(middle) <= offset) low = middle
-    else high = middle - 1
-  }
-  return low
-}
-
-/** Small chunks are read together, as many as fit. */
-function runEnd(
-  table: ChunkTable,
-  start: number,
-  { end, isHere }: { end: number; isHere: (chunk: number) => boolean },
-): number {
-  const limit = table.offset(start) + readBytesMax
-  let next = start + 1
-  while (
-    next < table.count &&
-    table.offset(next) < end &&
-    table.offset(next + 1) <= limit &&
-    isHere(next)
-  ) {
-    next += 1
-  }
-  return next
 }

@@ -17,14 +17,17 @@ import type { CID } from '../core/cid.ts'
 import { sha256 } from '../core/digest.ts'
 import { IntegrityError, NotFoundError, systemCode } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
-import type { Range } from '../core/ranges.ts'
-import type { ChunkRef } from '../dag/chunk-table.ts'
+import { chunkBytesMax } from '../core/limits.ts'
+import type { ChunkRef, ChunkTable } from '../dag/chunk-table.ts'
 import type { Cache } from './cache.ts'
 import type { ChunkIndex, Content } from './chunk-index.ts'
 import { asStorageError } from './files.ts'
 import { type Copy, hasChunk, type Holdings } from './holdings.ts'
 import type { OpenFiles } from './open-files.ts'
-import type { IoOptions, ReadOptions } from './store.ts'
+import type { IoOptions, ReadOptions, Span } from './store.ts'
+
+/** Room for a chunk each, kept for the next reads of parts: as many as Node reads files at a time, twice. */
+const scratchKeptMax = 8
 
 export interface ChunkReaderDeps {
   readonly index: ChunkIndex
@@ -36,6 +39,12 @@ export interface ChunkReaderDeps {
 /** What one try at one copy gave. */
 type Outcome = { readonly bytes: Uint8Array } | { readonly reason: string }
 
+/** Bytes of one copy that are read at once. */
+interface Run extends Span {
+  /** Chunks in it that were not hashed lately. */
+  readonly unseen: readonly number[]
+}
+
 /** One copy of the wanted chunk, in the file where it was asked for or in another one. */
 interface Spot {
   readonly content: Content
@@ -46,6 +55,7 @@ interface Spot {
 
 export class ChunkReader {
   readonly #deps: ChunkReaderDeps
+  readonly #scratch: Buffer[] = []
 
   constructor(deps: ChunkReaderDeps) {
     this.#deps = deps
@@ -61,47 +71,88 @@ export class ChunkReader {
     return this.#read(content, chunk, options)
   }
 
-  /** See Store.readRun. One read and one look at the stamp; chunk by chunk when that is not enough. */
-  async readRun(
+  /** See Store.readSpan. One read and one look at the stamp; by the chunk when that is not enough. */
+  async readSpan(
     root: CID,
-    [start, end]: Range,
+    { offset, end }: Span,
     into: Uint8Array,
     options: IoOptions = {},
   ): Promise<Uint8Array> {
     const { index, holdings } = this.#deps
     const content = holdings.contentOf(root)
-    if (content === undefined || start < 0 || end > content.chunks) throw notHeld(root, start)
+    if (content === undefined || offset < 0 || offset >= end || end > content.size) {
+      throw notHeld(root, 0)
+    }
     this.#deps.cache.noteRead(content)
     const table = index.tableOf(content)
-    const offset = table.offset(start)
-    const span = { offset, length: table.offset(end) - offset }
+    const span = { offset, end: Math.min(end, offset + into.length) }
+    const first = table.at(offset)
     for (const copy of holdings.copiesOf(content)) {
-      if (copy.kind !== 'file' || !hasRun(copy, start, end)) continue
-      const bytes = await this.#readSpan(copy, content, span, into)
-      if (bytes !== undefined && this.#isAsIndexed({ copy, content }, [start, end], bytes)) {
-        return bytes
-      }
+      const run = this.#runOf(copy, table, { first, span })
+      if (run === undefined) continue
+      const bytes = await this.#readAt(copy, run, into)
+      if (bytes !== undefined && this.#isAsIndexed({ copy, content }, run, bytes)) return bytes
     }
-    for (let chunk = start; chunk < end; chunk += 1) {
-      into.set(await this.#read(content, chunk, options), table.offset(chunk) - offset)
+    return this.#readPart(content, { chunk: first, span }, { ...options, into })
+  }
+
+  /**
+   * What to read of this copy at once: the span as far as its chunks are there, and as far as those that
+   * are yet to be hashed fit in as a whole.
+   */
+  #runOf(
+    copy: Copy,
+    table: ChunkTable,
+    { first, span }: { first: number; span: Span },
+  ): Run | undefined {
+    const { holdings } = this.#deps
+    let next = first
+    const unseen: number[] = []
+    for (; next < table.count && table.offset(next) < span.end; next += 1) {
+      if (!hasChunk(copy, next)) break
+      if (holdings.wasSeen(copy.path, next)) continue
+      const fits = table.offset(next) >= span.offset && table.offset(next + 1) <= span.end
+      if (!fits) break
+      unseen.push(next)
     }
-    return into.subarray(0, span.length)
+    if (next === first) return undefined
+    return { offset: span.offset, end: Math.min(span.end, table.offset(next)), unseen }
+  }
+
+  /** A part of a chunk that is to be hashed first, or of which there is no copy that can be trusted. */
+  async #readPart(
+    content: Content,
+    { chunk, span }: { chunk: number; span: Span },
+    { into, ...options }: IoOptions & { into: Uint8Array },
+  ): Promise<Uint8Array> {
+    const ref = this.#deps.index.tableOf(content).ref(chunk)
+    const whole = this.#scratch.pop() ?? Buffer.allocUnsafeSlow(chunkBytesMax)
+    try {
+      const bytes = await this.#read(content, chunk, { ...options, into: whole })
+      const from = span.offset - ref.offset
+      const part = bytes.subarray(from, Math.min(span.end - ref.offset, bytes.length))
+      into.set(part)
+      return into.subarray(0, part.length)
+    } finally {
+      if (this.#scratch.length < scratchKeptMax) this.#scratch.push(whole)
+    }
   }
 
   /** Undefined when the file is not as it was indexed, or cannot be read: chunk by chunk tells why. */
-  async #readSpan(
-    copy: Copy & { kind: 'file' },
-    content: Content,
-    span: { offset: number; length: number },
+  async #readAt(
+    copy: Copy,
+    { offset, end }: Span,
     into: Uint8Array,
   ): Promise<Uint8Array | undefined> {
-    const { path, file } = copy
+    const { path } = copy
+    const length = end - offset
     try {
       const { bytes, stamp, isSame } = await this.#deps.files.use(path, handle =>
-        readWithStamp(handle, path, { ...span, into }),
+        readWithStamp(handle, path, { offset, length, into }),
       )
-      const isAsIndexed = isSame && sameStamp(stamp, file.stamp) && bytes.length === span.length
-      return isAsIndexed && span.offset + span.length <= content.size ? bytes : undefined
+      // A partial file changes all the time, and is ours alone.
+      const isStamped = copy.kind === 'partial' || sameStamp(stamp, copy.file.stamp)
+      return isSame && isStamped && bytes.length === length ? bytes : undefined
     } catch (error) {
       if (systemCode(error) === undefined) throw error
       return undefined
@@ -111,15 +162,13 @@ export class ChunkReader {
   /** Hashes what was not hashed lately. */
   #isAsIndexed(
     { copy, content }: { copy: Copy; content: Content },
-    [start, end]: Range,
+    { offset, unseen }: Run,
     bytes: Uint8Array,
   ): boolean {
     const { index, holdings } = this.#deps
     const table = index.tableOf(content)
-    const from = table.offset(start)
-    for (let chunk = start; chunk < end; chunk += 1) {
-      if (holdings.wasSeen(copy.path, chunk)) continue
-      const part = bytes.subarray(table.offset(chunk) - from, table.offset(chunk + 1) - from)
+    for (const chunk of unseen) {
+      const part = bytes.subarray(table.offset(chunk) - offset, table.offset(chunk + 1) - offset)
       if (!equalBytes(sha256(part), table.digest(chunk))) return false
       holdings.noteSeen(copy, content, chunk)
     }
@@ -222,11 +271,6 @@ const busyCodes: ReadonlySet<string> = new Set(['EMFILE', 'ENFILE', 'ENOMEM', 'E
 
 function notHeld(root: CID, chunk: number): NotFoundError {
   return new NotFoundError(`chunk ${chunk} of ${root.toString()} is not held here`)
-}
-
-function hasRun(copy: Copy, start: number, end: number): boolean {
-  for (let chunk = start; chunk < end; chunk += 1) if (!hasChunk(copy, chunk)) return false
-  return true
 }
 
 interface ChunkRead {

@@ -9,7 +9,6 @@ import { InvalidInputError } from '../core/errors.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
 import { chunkBytesMax } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
-import type { Range } from '../core/ranges.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import { bootId } from './boot-id.ts'
@@ -46,6 +45,7 @@ import type {
   Place,
   ReadOptions,
   Removed,
+  Span,
   Store,
 } from './store.ts'
 
@@ -265,8 +265,8 @@ class DiskStore implements Store {
     return content === undefined ? undefined : holdings.heldOf(content)
   }
 
-  readRun(root: CID, run: Range, into: Uint8Array, options?: IoOptions): Promise<Uint8Array> {
-    return this.#parts.reader.readRun(root, run, into, options)
+  readSpan(root: CID, span: Span, into: Uint8Array, options?: IoOptions): Promise<Uint8Array> {
+    return this.#parts.reader.readSpan(root, span, into, options)
   }
 
   // Files.

@@ -20,6 +20,12 @@ export interface IoOptions {
   readonly signal?: AbortSignal
 }
 
+/** Bytes of a file: `[offset, end)`. */
+export interface Span {
+  readonly offset: number
+  readonly end: number
+}
+
 /** A name that people use for a model. */
 export interface NamedModel {
   /** As it was given. */
@@ -232,10 +238,10 @@ export interface Store extends BlockReader, AsyncDisposable {
   /** Which chunks of the file are here now, a copy; undefined when nothing of it ever was. */
   present(root: CID): Bitfield | undefined
   /**
-   * The bytes of the chunks `[start, end)`, read at once into `into`, which must have room for them; as
-   * far checked as readChunk checks. NotFoundError when not all are held.
+   * The bytes from `offset` on, at least one and none from `end` on, in the memory of `into`: as many as
+   * fit and are here, as far checked as readChunk checks. NotFoundError when the first is not held.
    */
-  readRun(root: CID, run: Range, into: Uint8Array, options?: IoOptions): Promise<Uint8Array>
+  readSpan(root: CID, span: Span, into: Uint8Array, options?: IoOptions): Promise<Uint8Array>
 
   // Files.
   /** One transaction for the batch. */

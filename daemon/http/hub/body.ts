@@ -1,25 +1,28 @@
 /**
  * Sends a file: one piece is read while the one before leaves. Memory is two pieces a reader, taken
- * from a pool; a reader that takes nothing for a while is cut off. What is still being fetched is sent
- * as it comes, never silent for long.
+ * from a pool, and smaller ones when there are many; a reader that takes nothing for a while is cut off.
+ * What is still being fetched is sent as it comes, never silent for long.
  */
 
 import type { ServerResponse } from 'node:http'
-import { raceSignal } from '../../../src/core/async.ts'
 import type { Clock } from '../../../src/core/clock.ts'
 import { UnavailableError } from '../../../src/core/errors.ts'
-import { minute, second } from '../../../src/core/units.ts'
+import { KiB, minute, second } from '../../../src/core/units.ts'
 import { type OpenedFile, readBytesMax, type Span } from '../../../src/node.ts'
 
 /** Bodies under way: each holds two pieces of memory. More are told to come back. */
 export const bodiesMax = 128
-/** Buffers kept for the next body: those of 16. */
-const buffersKeptMax = 32
+/** So many get the largest pieces, which a fast reader is served best with. */
+const largePiecesMax = 16
+/** With many readers each gets little at a time anyway, and their memory adds up. */
+const smallPieceBytes = 256 * KiB
 /** A reader that takes nothing for so long is gone, or wants to hold memory. */
 const readerPatienceMs = 2 * minute
 /** Clients of a hub give up after ten seconds without a byte. */
 const beatMs = 4 * second
 const firstByteMs = 8 * second
+/** How often it is looked whether something waits too long: once for many pieces, which take far less. */
+const lookMs = second / 2
 /** One every four seconds, for longer than a download waits for somebody to serve: five minutes. */
 const heldBackBytes = 128
 const noFirstByte = 'nobody has served the first byte yet'
@@ -35,7 +38,8 @@ export interface Reader {
 }
 
 export class Bodies {
-  readonly #free: Buffer[] = []
+  readonly #large = new Pool(readBytesMax, largePiecesMax)
+  readonly #small = new Pool(smallPieceBytes, bodiesMax / 2)
   #running = 0
 
   get isFull(): boolean {
@@ -51,14 +55,14 @@ export class Bodies {
     const gone = goneSignal(response)
     // Each write hears of it by itself; unheard here it would end the process.
     response.on('error', () => undefined)
-    const buffers = [this.#take(), this.#take()]
+    const pool = this.#running < largePiecesMax ? this.#large : this.#small
+    const buffers = [pool.take(), pool.take()]
     const outlet = new Outlet({ response, clock, gone, patienceMs })
     this.#running += 1
     try {
       for (let offset = span.offset, turn = 0; offset < span.end; turn ^= 1) {
         const into = buffers[turn] as Buffer
-        const reading = file.read({ offset, end: span.end }, into, gone)
-        const bytes = await outlet.waitFor(reading)
+        const bytes = await outlet.waitFor(file.read({ offset, end: span.end }, into, gone))
         offset += bytes.length
         await allowance.allow(bytes.length, gone)
         if (!response.headersSent) writeHead()
@@ -69,18 +73,31 @@ export class Bodies {
       if (response.headersSent) response.destroy()
       throw error
     } finally {
+      outlet[Symbol.dispose]()
       this.#running -= 1
       // A write that never ended may still read from its buffer: those are not used again.
-      if (response.writableEnded) this.#giveBack(buffers)
+      if (response.writableEnded) pool.giveBack(buffers)
     }
   }
+}
 
-  #take(): Buffer {
-    return this.#free.pop() ?? Buffer.allocUnsafeSlow(readBytesMax)
+/** Buffers of one size; so many are kept for the next bodies. */
+class Pool {
+  readonly #free: Buffer[] = []
+  readonly #bytes: number
+  readonly #keptMax: number
+
+  constructor(bytes: number, keptMax: number) {
+    this.#bytes = bytes
+    this.#keptMax = keptMax
   }
 
-  #giveBack(buffers: readonly Buffer[]): void {
-    const room = buffersKeptMax - this.#free.length
+  take(): Buffer {
+    return this.#free.pop() ?? Buffer.allocUnsafeSlow(this.#bytes)
+  }
+
+  giveBack(buffers: readonly Buffer[]): void {
+    const room = this.#keptMax - this.#free.length
     this.#free.push(...buffers.slice(0, Math.max(0, room)))
   }
 }
@@ -109,82 +126,104 @@ interface OutletDeps {
  * The writing side of one body. While the rest of a file is still being fetched some bytes are held
  * back, and given one by one when nothing else comes: clients take ten seconds of silence for the end.
  */
-class Outlet {
+class Outlet implements Disposable {
   readonly #deps: OutletDeps
+  readonly #done = new AbortController()
   /** The write of the piece before, whose memory is read into after it. */
-  #leaving: Promise<void> = Promise.resolve()
+  #leaving: PromiseWithResolvers<void> | undefined
   #heldBack = Buffer.alloc(0)
+  /** Since when there has been nothing to write, or a write has not been taken. */
+  #quietSinceMs: number
+  #isReading = false
+  /** Rejects the wait for the first piece. */
+  #giveUp: ((error: Error) => void) | undefined
 
   constructor(deps: OutletDeps) {
     this.#deps = deps
+    this.#quietSinceMs = deps.clock.monotonic()
+    deps.gone.addEventListener('abort', () => this.#leaving?.reject(readerLeft()), { once: true })
+    void this.#look()
   }
 
   /** The next piece; meanwhile a byte is given now and then. UnavailableError when the first is late. */
   async waitFor(reading: Promise<Uint8Array>): Promise<Uint8Array> {
-    const { clock, patienceMs, response } = this.#deps
-    // Its failure is heard when it is awaited below.
+    this.#quiet(true)
+    if (this.#deps.response.headersSent) return reading.finally(() => this.#quiet(false))
+    // It may fail long after it was given up.
     reading.catch(() => undefined)
-    const stop = new AbortController()
+    const late = new Promise<never>((_, reject) => (this.#giveUp = reject))
     try {
-      for (let waits = 1; ; waits += 1) {
-        const silence = clock.sleep(beatMs, stop.signal).then(() => undefined)
-        silence.catch(() => undefined)
-        const bytes = await Promise.race([reading, silence])
-        if (bytes !== undefined) return bytes
-        if (response.headersSent) await this.#beat()
-        else if (waits * beatMs >= patienceMs) throw new UnavailableError(noFirstByte)
-      }
+      return await Promise.race([reading, late])
     } finally {
-      stop.abort()
+      this.#giveUp = undefined
+      this.#quiet(false)
     }
   }
 
   /** Resolves when the piece before has left our memory. */
   async write(bytes: Uint8Array, { isRestHere }: { isRestHere: boolean }): Promise<void> {
     const kept = isRestHere ? 0 : Math.min(heldBackBytes, bytes.length)
-    await this.#flush()
+    await this.#leaving?.promise
+    if (this.#heldBack.length > 0) this.#send(this.#heldBack)
     // A copy: the memory of the piece is used for another one before these leave.
     this.#heldBack = Buffer.from(bytes.subarray(bytes.length - kept))
-    this.#leaving = write(this.#deps, bytes.subarray(0, bytes.length - kept))
-    this.#leaving.catch(() => undefined)
+    this.#send(bytes.subarray(0, bytes.length - kept))
   }
 
   async end(): Promise<void> {
-    await this.#flush()
-    await this.#leaving
+    if (this.#heldBack.length > 0) this.#send(this.#heldBack)
+    await this.#leaving?.promise
     this.#deps.response.end()
   }
 
-  async #flush(): Promise<void> {
-    const bytes = this.#heldBack
-    this.#heldBack = Buffer.alloc(0)
-    await this.#leaving
-    if (bytes.length > 0) await write(this.#deps, bytes)
+  [Symbol.dispose](): void {
+    this.#done.abort()
   }
 
-  async #beat(): Promise<void> {
+  /** What is written in order leaves in order: the last one is waited for. */
+  #send(bytes: Uint8Array): void {
+    const { gone, response } = this.#deps
+    const left = Promise.withResolvers<void>()
+    left.promise.catch(() => undefined)
+    this.#leaving = left
+    if (gone.aborted) left.reject(readerLeft())
+    else
+      response.write(bytes, error => {
+        this.#quiet(this.#isReading)
+        if (error) left.reject(readerLeft())
+        else left.resolve()
+      })
+  }
+
+  #quiet(isReading: boolean): void {
+    this.#isReading = isReading
+    this.#quietSinceMs = this.#deps.clock.monotonic()
+  }
+
+  /** One timer for all pieces. */
+  async #look(): Promise<void> {
+    const { clock, patienceMs, response } = this.#deps
+    for (;;) {
+      try {
+        await clock.sleep(lookMs, this.#done.signal)
+      } catch {
+        return
+      }
+      const quietMs = clock.monotonic() - this.#quietSinceMs
+      if (!this.#isReading) {
+        if (quietMs >= readerPatienceMs) response.destroy()
+      } else if (response.headersSent) {
+        if (quietMs >= beatMs) this.#beat()
+      } else if (quietMs >= patienceMs) {
+        this.#giveUp?.(new UnavailableError(noFirstByte))
+      }
+    }
+  }
+
+  #beat(): void {
     const byte = this.#heldBack.subarray(0, 1)
     this.#heldBack = this.#heldBack.subarray(1)
-    await this.#leaving
-    if (byte.length > 0) await write(this.#deps, byte)
-  }
-}
-
-/** Resolves when the bytes have left our memory. */
-async function write({ response, clock, gone }: OutletDeps, bytes: Uint8Array): Promise<void> {
-  gone.throwIfAborted()
-  const left = new Promise<void>((resolve, reject) => {
-    response.write(bytes, error => (error ? reject(readerLeft()) : resolve()))
-  })
-  const done = new AbortController()
-  const late = clock.sleep(readerPatienceMs, done.signal).then(
-    () => response.destroy(),
-    () => undefined,
-  )
-  try {
-    await raceSignal(left, gone)
-  } finally {
-    done.abort()
-    await late
+    this.#quiet(true)
+    if (byte.length > 0) this.#send(byte)
   }
 }
