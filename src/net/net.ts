@@ -25,7 +25,8 @@ import { openNetworkDb } from './network-db.ts'
 import type { PeerPath } from './swarm/peer-lanes.ts'
 import { openProviderRecords } from './dht/provider-records.ts'
 import { openProviding, type Providing } from './dht/providing.ts'
-import { openSwarm, type Swarm, type SwarmPeer } from './swarm/swarm.ts'
+import { openSwarm, type Swarm } from './swarm/swarm.ts'
+import type { SwarmPeer } from './swarm/swarm-peer.ts'
 
 export type { AnnounceStatus, PeerPath }
 

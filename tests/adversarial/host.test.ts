@@ -12,7 +12,7 @@ import {
 } from '../../src/core/errors.ts'
 import { second } from '../../src/core/units.ts'
 import { dhtProtocol } from '../../src/net/dht/dht.ts'
-import { swarmProtocol } from '../../src/net/swarm/swarm.ts'
+import { swarmProtocol } from '../../src/net/swarm/open-stream.ts'
 import { aKey, openTestHost, openTestNet, until } from '../support/dht-cluster.ts'
 import { openLibp2p } from '../support/libp2p-pair.ts'
 

@@ -2,7 +2,7 @@
 
 import type { Libp2p, Stream, StreamMessageEvent } from '@libp2p/interface'
 import type { PeerHint } from '../../src/net/addresses.ts'
-import { swarmProtocol } from '../../src/net/swarm/swarm.ts'
+import { swarmProtocol } from '../../src/net/swarm/open-stream.ts'
 import { encodeFrame, FrameDecoder, type FrameHeader, frameTypes } from '../../src/wire/frames.ts'
 import { encodeHello, type Hello } from '../../src/wire/messages.ts'
 import { openLibp2p } from './libp2p-pair.ts'

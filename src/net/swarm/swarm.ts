@@ -22,30 +22,21 @@ import {
   peersPerAnswerMax,
   revision,
 } from '../../wire/messages.ts'
-import { type PeerHint, peerOf } from '../addresses.ts'
+import type { PeerHint } from '../addresses.ts'
 import { type BanList, openBanList } from './ban-list.ts'
 import type { Bandwidth } from '../upload/bandwidth.ts'
 import { keyOf } from './have-feed.ts'
 import { laneAddressesOf } from './lane-addresses.ts'
 import type { LanePort, TakeLane } from './lane-port.ts'
+import { knownAddresses, openStream, swarmProtocol } from './open-stream.ts'
 import { exchangePeers, recordOf } from './peer-exchange.ts'
-import { type LaneShare, PeerLanes, type PeerLanesOptions, type PeerPath } from './peer-lanes.ts'
+import { type LaneShare, PeerLanes, type PeerLanesOptions } from './peer-lanes.ts'
 import { openPeerSource } from './peer-source.ts'
 import { requestsInFlightMax, watchesMax } from './served-peer.ts'
 import { openStreamTransport } from './stream-transport.ts'
 import { SwarmChannel, turnAway } from './swarm-channel.ts'
+import { type Direction, greeted, type Peer, type SwarmPeer, viewOf } from './swarm-peer.ts'
 import { openSwarmServer, type SwarmServer } from './swarm-server.ts'
-
-export interface SwarmPeer {
-  readonly peerId: string
-  readonly agent: string | undefined
-  readonly connectedAtMs: number
-  readonly bytesReceived: number
-  readonly bytesSent: number
-  /** Files it told us it holds some of. */
-  readonly files: number
-  readonly path: PeerPath
-}
 
 export interface Swarm extends AsyncDisposable {
   /**
@@ -65,8 +56,6 @@ export interface Swarm extends AsyncDisposable {
   peers(): SwarmPeer[]
 }
 
-export const swarmProtocol = '/commonweight/swarm/1'
-
 /** Each costs a stream and its buffers; below the host's bound on connections. */
 export const peersMaxDefault = 256
 /** Of those, the ones opened only because a connection was there: room is left for wanted ones. */
@@ -75,9 +64,6 @@ const automaticShare = 0.5
 const streamsPerConnectionMax = 4
 /** Dial, secure, negotiate and hello over a slow relay. */
 const connectTimeoutMs = 30 * second
-/** Dialled at a time for one peer, from a hint and from what we know of it. */
-const dialAddressesMax = 16
-
 export interface SwarmDeps {
   readonly libp2p: Libp2p
   readonly reader: BlockReader
@@ -99,18 +85,6 @@ export interface SwarmOptions {
   /** Name and version, shown to peers. */
   readonly agent: string
   readonly peersMax?: number
-}
-
-type Direction = 'inbound' | 'outbound'
-
-interface Peer {
-  readonly id: PeerId
-  /** By who opened the stream: two when both did at the same time. */
-  readonly channels: Map<Direction, SwarmChannel>
-  readonly lanes: PeerLanes
-  /** Of the channel that said hello first. */
-  source: Source | undefined
-  dialing: Promise<Source> | undefined
 }
 
 export async function openSwarm(deps: SwarmDeps, options: SwarmOptions): Promise<Swarm> {
@@ -219,21 +193,7 @@ class OpenSwarm implements Swarm {
   }
 
   peers(): SwarmPeer[] {
-    return [...this.#peers.values()].flatMap(peer => {
-      const channels = greeted(peer)
-      const [first] = channels
-      if (first === undefined) return []
-      return {
-        peerId: peer.id.toString(),
-        agent: first.hello?.agent,
-        connectedAtMs: Math.min(...channels.map(({ openedAtMs }) => openedAtMs)),
-        bytesReceived:
-          peer.lanes.bytesReceived + sum(channels, ({ transport }) => transport.bytesReceived),
-        bytesSent: peer.lanes.bytesSent + sum(channels, ({ transport }) => transport.bytesSent),
-        files: Math.max(...channels.map(({ filesHeld }) => filesHeld)),
-        path: peer.lanes.path,
-      }
-    })
+    return [...this.#peers.values()].flatMap(peer => viewOf(peer) ?? [])
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -332,7 +292,7 @@ class OpenSwarm implements Swarm {
   async #dial(peer: Peer, addresses: readonly Multiaddr[]): Promise<Source> {
     try {
       const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(connectTimeoutMs)])
-      const stream = await this.#openStream(peer.id, addresses, signal)
+      const stream = await openStream(this.#deps.libp2p, peer.id, addresses, signal)
       const channel = this.#openChannel(peer, stream, 'outbound')
       await raceSignal(channel.ready, signal)
       if (peer.source === undefined) throw channel.closed.reason as Error
@@ -346,24 +306,6 @@ class OpenSwarm implements Swarm {
       peer.dialing = undefined
       this.#forgetIfUnused(peer)
     }
-  }
-
-  async #openStream(
-    id: PeerId,
-    hinted: readonly Multiaddr[],
-    signal: AbortSignal,
-  ): Promise<Stream> {
-    const { libp2p } = this.#deps
-    const options = { signal, runOnLimitedConnection: true }
-    const open = libp2p.getConnections(id).filter(({ status }) => status === 'open')
-    // A relay's connection is limited in time and bytes: the last choice.
-    const connection = open.find(({ limits }) => limits === undefined) ?? open[0]
-    if (connection !== undefined) return connection.newStream(swarmProtocol, options)
-    const addresses = [...hinted, ...(await this.#addressesOf(id))]
-      .flatMap(address => addressOf(id, address) ?? [])
-      .slice(0, dialAddressesMax)
-    const target = addresses.length > 0 ? addresses : id
-    return libp2p.dialProtocol(target, swarmProtocol, options)
   }
 
   #openChannel(peer: Peer, stream: Stream, direction: Direction): SwarmChannel {
@@ -436,38 +378,10 @@ class OpenSwarm implements Swarm {
         wanted.some(key => channel.holds(key) || channel.serving.wants(key)),
       )
       if (id === asker || !isKnown) continue
-      const record = recordOf(peer.id, this.#deps.shareable(await this.#addressesOf(peer.id)))
+      const { libp2p, shareable } = this.#deps
+      const record = recordOf(peer.id, shareable(await knownAddresses(libp2p, peer.id)))
       if (record !== undefined) records.push(record)
     }
     return records
   }
-
-  /** What identify and the DHT told us; empty when we never heard of it. */
-  async #addressesOf(id: PeerId): Promise<Multiaddr[]> {
-    const { peerStore } = this.#deps.libp2p
-    if (!(await peerStore.has(id))) return []
-    const { addresses } = await peerStore.get(id)
-    return addresses.map(address => address.multiaddr)
-  }
-}
-
-/** The channels of a peer that said hello and are open. */
-function greeted({ channels }: Peer): SwarmChannel[] {
-  return [...channels.values()].filter(
-    ({ hello, closed }) => hello !== undefined && !closed.aborted,
-  )
-}
-
-/** The address with the peer at its end; undefined when it leads to another peer. */
-function addressOf(id: PeerId, address: Multiaddr): Multiaddr | undefined {
-  const named = peerOf(address)
-  if (named === undefined) return address.encapsulate(`/p2p/${id.toString()}`)
-  return named.equals(id) ? address : undefined
-}
-
-function sum(
-  channels: readonly SwarmChannel[],
-  bytesOf: (channel: SwarmChannel) => number,
-): number {
-  return channels.reduce((total, channel) => total + bytesOf(channel), 0)
 }
