@@ -104,6 +104,7 @@ class Follower {
       case 'verified':
       case 'adoption':
       case 'mirrored':
+      case 'imported':
         return event
     }
   }

@@ -20,6 +20,7 @@ const verbs: Readonly<Record<string, readonly Verb[]>> = {
     ['adopt', 'share what other programs downloaded', () => import('./commands/adopt.ts')],
     ['pull', 'fetch a model; every byte is verified', () => import('./commands/pull.ts')],
     ['mirror', 'copy a repository of a hub', () => import('./commands/mirror.ts')],
+    ['import', 'share a clone as the commit it is', () => import('./commands/import.ts')],
     ['link', 'print the link that others pull by', () => import('./commands/link.ts')],
     ['id', 'print the CIDs of files; needs no daemon', () => import('./commands/id.ts')],
   ],

@@ -36,7 +36,7 @@ const finishedKeptMs = hour
 const endedShown = 5
 
 export interface OperationsDeps {
-  readonly node: Pick<Node, 'adopt' | 'seed' | 'pull' | 'verify' | 'mirror' | 'connect'>
+  readonly node: Pick<Node, 'adopt' | 'seed' | 'pull' | 'verify' | 'mirror' | 'import' | 'connect'>
   readonly clock: Clock
   readonly log: Logger
   /** A new id, unique for the life of the daemon. */
@@ -192,6 +192,8 @@ export class Operations {
         return node.adopt(request, options)
       case 'mirror':
         return node.mirror(request, options)
+      case 'import':
+        return node.import(request, options)
     }
   }
 
@@ -296,6 +298,10 @@ function samenessOf(request: OperationRequest): string {
       const folders = [hf, ollama, lmStudio].map(list => list.toSorted())
       return JSON.stringify([kind, folders, dryRun, pin, watch ?? null])
     }
+    case 'import': {
+      const { kind, path, source, upstream, allowGated } = request
+      return JSON.stringify([kind, path, source ?? null, upstream ?? null, allowGated])
+    }
     case 'mirror': {
       const { kind, ref, to, include, exclude, upstream, allowGated, seed } = request
       const wishes = [include.toSorted(), exclude.toSorted(), allowGated, seed]
@@ -311,6 +317,8 @@ function targetOf(request: OperationRequest): string {
     case 'pull':
     case 'mirror':
       return request.ref
+    case 'import':
+      return request.path
     case 'verify':
       return request.target ?? 'everything'
     case 'adopt':

@@ -10,6 +10,8 @@ import type {
   LimitsRequest,
   LimitsView,
   LinkView,
+  ImportedEvent,
+  ImportRequest,
   MirroredEvent,
   MirrorRequest,
   ModelResponse,
@@ -37,6 +39,7 @@ import { nameModel } from './ops/gateway-names.ts'
 import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkOf } from './ops/link.ts'
 import { sourceView } from './ops/hub-facts.ts'
+import { importCommit } from './ops/import.ts'
 import { mirror } from './ops/mirror.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
@@ -127,6 +130,8 @@ export interface Node extends AsyncDisposable {
   /** Shares what other programs have in their caches. */
   adopt(request: AdoptRequest, options: AdoptOptions): Promise<AdoptionEvent>
   mirror(request: MirrorRequest, options: OperationOptions): Promise<MirroredEvent>
+  /** Files that are here already, as a commit of a hub. */
+  import(request: ImportRequest, options: OperationOptions): Promise<ImportedEvent>
   /** Pulls and mirrors that were running when the node last stopped, to be started again. */
   pendingPulls(): LastingRequest[]
 }
@@ -267,7 +272,10 @@ function modelsOf({ store, net, webSeeds }: Services): ModelsSide {
   }
 }
 
-type OperationsSide = Pick<Node, 'adopt' | 'mirror' | 'pendingPulls' | 'pull' | 'seed' | 'verify'>
+type OperationsSide = Pick<
+  Node,
+  'adopt' | 'import' | 'mirror' | 'pendingPulls' | 'pull' | 'seed' | 'verify'
+>
 
 function operationsOf(services: Services): OperationsSide {
   const { store, work, adoption } = services
@@ -287,6 +295,8 @@ function operationsOf(services: Services): OperationsSide {
           ),
         options.signal,
       ),
+    import: (request, options) =>
+      work.run(signal => importCommit(services, request, { ...options, signal }), options.signal),
     mirror: (request, options) =>
       work.run(
         signal =>

@@ -7,6 +7,7 @@ import { detachAbout, follow } from '../follow.ts'
 import { pageEnd } from '../help.ts'
 import { shortId } from '../text.ts'
 import { showAdopted, showAdoption } from './adopt.ts'
+import { showImported } from './import.ts'
 import { showMirrored } from './mirror.ts'
 import { showPulled } from './pull.ts'
 import { showSeeded } from './seed.ts'
@@ -51,6 +52,8 @@ async function attach(context: Context, given: string | undefined, detach: boole
       return showAdoption(context, result)
     case 'mirrored':
       return showMirrored(context, result)
+    case 'imported':
+      return showImported(context, result)
   }
 }
 

@@ -15,13 +15,23 @@ import {
   adoptRequestSchema,
 } from './adoption.ts'
 import {
+  type ImportedEvent,
+  importedSchema,
+  importRequestSchema,
   type MirroredEvent,
   mirroredSchema,
   mirrorRequestSchema,
   sourceSchema,
 } from './mirror-contract.ts'
 
-export type { Changes, MirroredEvent, MirrorRequest, SourceView } from './mirror-contract.ts'
+export type {
+  Changes,
+  ImportedEvent,
+  ImportRequest,
+  MirroredEvent,
+  MirrorRequest,
+  SourceView,
+} from './mirror-contract.ts'
 export { mirrorRequestSchema } from './mirror-contract.ts'
 
 /** Raised with every incompatible change; a client refuses a daemon of another version. */
@@ -119,6 +129,7 @@ export const operationRequestSchema = z.discriminatedUnion('kind', [
   verifyRequestSchema,
   adoptRequestSchema,
   mirrorRequestSchema,
+  importRequestSchema,
 ])
 export type OperationRequest = z.infer<typeof operationRequestSchema>
 
@@ -215,6 +226,7 @@ export const operationEventSchema = z.discriminatedUnion('type', [
   adoptedSchema,
   adoptionSchema,
   mirroredSchema,
+  importedSchema,
   errorBodySchema,
 ])
 export type OperationEvent = z.infer<typeof operationEventSchema>
@@ -224,11 +236,12 @@ export type OperationResult =
   | VerifiedEvent
   | AdoptionEvent
   | MirroredEvent
+  | ImportedEvent
 
 export const operationSummarySchema = z.strictObject({
   type: z.literal('operation'),
   id: z.string(),
-  kind: z.enum(['seed', 'pull', 'verify', 'adopt', 'mirror']),
+  kind: z.enum(['seed', 'pull', 'verify', 'adopt', 'mirror', 'import']),
   /** What it works on, as the user named it. */
   target: z.string(),
   state: z.enum(['running', 'done', 'failed', 'cancelled']),

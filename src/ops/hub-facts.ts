@@ -27,6 +27,17 @@ const factsSchema = z.object({
 })
 export type HubFacts = z.infer<typeof factsSchema>
 
+/** Of what was never asked about. */
+export const noFacts: HubFacts = {
+  licence: null,
+  gated: null,
+  lastModified: null,
+  tags: [],
+  refs: {},
+  cardData: null,
+  xet: {},
+}
+
 export function factsOf(
   info: HubInfo,
   refs: HubRefs | undefined,
@@ -92,6 +103,7 @@ function originView(origin: Origin): SourceView {
 
 /** Nothing but what the manifest claims. */
 function claimView({ hub, repo, type, commit }: ManifestSource): SourceView {
+  const { xet: _, ...rest } = noFacts
   return {
     type: 'source',
     hub,
@@ -101,12 +113,7 @@ function claimView({ hub, repo, type, commit }: ManifestSource): SourceView {
     whole: true,
     upstream: null,
     seenAtMs: null,
-    licence: null,
-    gated: null,
-    lastModified: null,
-    tags: [],
-    refs: {},
-    cardData: null,
+    ...rest,
     xetHashes: 0,
   }
 }

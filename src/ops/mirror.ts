@@ -12,13 +12,15 @@ import { InvalidInputError } from '../core/errors.ts'
 import { RateLimit } from '../core/rate-limit.ts'
 import { second } from '../core/units.ts'
 import { type Hub, type HubDeps, type HubFile, type HubInfo, openHub } from '../hub/hub.ts'
-import { formatHubRef, hubName, hubUrl, parseHubRef, repoPath } from '../hub/ref.ts'
+import { formatHubRef, hubName, type HubRepo, hubUrl, parseHubRef, repoPath } from '../hub/ref.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
+import { commitOf } from '../manifest/git-commit.ts'
 import {
   decodeManifest,
   type ManifestFile,
   type ManifestSource,
   sealManifest,
+  type SealedManifest,
 } from '../manifest/manifest.ts'
 import { collisionKey, parsePath } from '../manifest/paths.ts'
 import type { Net } from '../net/net.ts'
@@ -34,7 +36,7 @@ import { type MirrorFileDeps, type MirrorJob, obtainFile } from './mirror-file.t
 import { guessedBytesMin, type LocalTensors, localTensorsOf, openGuess } from './mirror-guess.ts'
 import type { OperationOptions } from './operation.ts'
 import type { PullDeps } from './pull.ts'
-import { parseName } from './ref.ts'
+import { isName } from './ref.ts'
 import { selectPaths } from './select.ts'
 
 export interface MirrorDeps extends PullDeps {
@@ -89,7 +91,7 @@ export async function mirror(
   }
 }
 
-function hubDeps({ clock, log }: MirrorDeps, { onEvent }: OperationOptions): HubDeps {
+export function hubDeps({ clock, log }: MirrorDeps, { onEvent }: OperationOptions): HubDeps {
   return {
     clock,
     log,
@@ -308,14 +310,11 @@ function keep(
 ): Pick<MirroredEvent, 'link' | 'manifest' | 'name'> {
   const { store, net, clock } = deps
   const { info } = run
-  const sealed = sealManifest(
-    obtained.map(entry => manifestFile(entry, run.isWhole)),
-    sourceOf(run),
-  )
+  const sealed = seal(run, obtained)
   const model: NewModel = {
     manifest: sealed.cid,
     block: sealed.block,
-    name: nameFor(deps, run, sealed.cid.toString()),
+    name: mirrorName(deps, info, { isWhole: run.isWhole, manifest: sealed.cid.toString() }),
     origin: 'pulled',
     folder: run.folder,
     pinned: request.seed,
@@ -341,30 +340,38 @@ function keep(
   return { manifest: sealed.cid.toString(), name: held.name ?? null, link: linkTo(net, held) }
 }
 
+function seal(run: Run, obtained: readonly Obtained[]): SealedManifest {
+  const plain = sealManifest(obtained.map(entry => manifestFile(entry, false)))
+  if (!run.isWhole) return plain
+  // A gateway makes up a commit for a model that never had one: that is the model itself.
+  const made = commitOf(plain.manifest.files, plain.cid.toString())
+  if (made.id === run.info.commit) return plain
+  return sealManifest(
+    obtained.map(entry => manifestFile(entry, true)),
+    sourceOf(run),
+  )
+}
+
 function manifestFile({ from, file }: Obtained, isWhole: boolean): ManifestFile {
   const { sha256, root } = file
   const plain = { path: from.path, size: from.size, sha256, root }
   return isWhole ? { ...plain, gitOid: from.gitOid, lfs: from.sha256 !== undefined } : plain
 }
 
-function sourceOf({ info, isWhole }: Run): ManifestSource | undefined {
+function sourceOf({ info }: Run): ManifestSource {
   const { type, repo, commit } = info
-  return isWhole ? { hub: hubName, repo, type, commit } : undefined
+  return { hub: hubName, repo, type, commit }
 }
 
 /** The newest whole mirror has the repository's name; a part of it does not take that from another. */
-function nameFor(
-  { store }: MirrorDeps,
-  { info, isWhole }: Run,
-  manifest: string,
+export function mirrorName(
+  { store }: Pick<MirrorDeps, 'store'>,
+  repo: HubRepo,
+  { isWhole, manifest }: { readonly isWhole: boolean; readonly manifest: string },
 ): string | undefined {
-  const name = repoPath(info)
-  try {
-    parseName(name)
-  } catch {
-    // Hubs allow names that ours do not.
-    return undefined
-  }
+  const name = repoPath(repo)
+  // Hubs allow names that ours do not.
+  if (!isName(name)) return undefined
   const holder = store.models().find(other => other.name === name)
   const isTaken = holder !== undefined && holder.manifest.toString() !== manifest
   return isWhole || !isTaken ? name : undefined

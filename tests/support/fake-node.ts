@@ -170,6 +170,7 @@ export function openFakeNode(
     verify: (request, operation) => operate(request, operation),
     adopt: (request, operation) => operate(request, operation),
     mirror: (request, operation) => operate(request, operation),
+    import: (request, operation) => operate(request, operation),
     pendingPulls: () => [...pending],
     async [Symbol.asyncDispose]() {
       closing.abort(new DOMException('the node is closing', 'AbortError'))

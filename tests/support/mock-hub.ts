@@ -50,8 +50,12 @@ export interface MockHub extends AsyncDisposable {
   readonly bytesSent: { hub: number; cdn: number }
   /** A repository, or its new answers about itself. */
   repo(id: string, about?: MockRepo): void
-  /** A new commit on `main`, and its id. */
-  commit(id: string, files: Readonly<Record<string, Uint8Array | MockFile>>): string
+  /** A new commit on `main`, and its id: one of its own unless it is that of a git repository. */
+  commit(
+    id: string,
+    files: Readonly<Record<string, Uint8Array | MockFile>>,
+    commitId?: string,
+  ): string
   rename(from: string, to: string): void
   /** Signed URLs of the CDN given so far are refused from now on. */
   expireUrls(): void
@@ -137,7 +141,7 @@ class HubState {
         if (known === undefined) this.#repos.set(id.toLowerCase(), { id, about, commits: [] })
         else known.about = about
       },
-      commit: (id, files) => this.#commit(id, files),
+      commit: (id, files, commitId) => this.#commit(id, files, commitId),
       rename: (from, to) => {
         const repo = this.#repos.get(from.toLowerCase()) as Repo
         this.#repos.delete(from.toLowerCase())
@@ -169,7 +173,11 @@ class HubState {
     else behave({ ...seen, request, response, serve })
   }
 
-  #commit(id: string, files: Readonly<Record<string, Uint8Array | MockFile>>): string {
+  #commit(
+    id: string,
+    files: Readonly<Record<string, Uint8Array | MockFile>>,
+    commitId?: string,
+  ): string {
     if (!this.#repos.has(id.toLowerCase())) this.face.repo(id)
     const repo = this.#repos.get(id.toLowerCase()) as Repo
     const stored = new Map<string, Stored>()
@@ -183,7 +191,7 @@ class HubState {
       repo.commits.length,
       ...[...stored].map(([p, s]) => [p, s.oid]),
     ])
-    const commit = { id: sha1(text), files: stored }
+    const commit = { id: commitId ?? sha1(text), files: stored }
     repo.commits.push(commit)
     return commit.id
   }

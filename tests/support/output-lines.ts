@@ -22,7 +22,7 @@ import {
   statusSchema,
   verifiedSchema,
 } from '../../src/api/contract.ts'
-import { mirroredSchema, sourceSchema } from '../../src/api/mirror-contract.ts'
+import { importedSchema, mirroredSchema, sourceSchema } from '../../src/api/mirror-contract.ts'
 import type { Line } from './machine.ts'
 
 const count = z.number().int().nonnegative()
@@ -61,6 +61,7 @@ const schemas: Readonly<Record<string, z.ZodType>> = {
   limits: limitsSchema,
   link: linkSchema,
   manifest: z.strictObject({ type: z.literal('manifest'), manifest, files: count, bytes: count }),
+  imported: importedSchema.extend({ manifest }),
   mirrored: mirroredSchema.extend({ manifest }),
   model: modelSchema.extend({ manifest }),
   named: namedSchema.extend({ manifest }),

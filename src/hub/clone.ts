@@ -1,0 +1,233 @@
+/**
+ * A git clone of a hub's repository: the files of a commit, proven by git's own names. The tree is built
+ * again from what it lists and compared with the commit, whose name is the hash of all of it. Git is asked
+ * for objects alone; nothing of the clone is run. docs/spec/mirroring.md, section 7.
+ */
+
+import { spawn } from 'node:child_process'
+import { stat } from 'node:fs/promises'
+import { join, resolve } from 'node:path'
+import {
+  IntegrityError,
+  InvalidInputError,
+  LimitError,
+  StorageError,
+  systemCode,
+} from '../core/errors.ts'
+import { gitOid } from '../core/git.ts'
+import { MiB } from '../core/units.ts'
+import { manifestFilesMax } from '../manifest/manifest.ts'
+import { isGitOid } from '../manifest/source.ts'
+import {
+  type LfsPointer,
+  parsePointer,
+  pointerBytesMax,
+  type TreeFile,
+  treeOfCommit,
+  treeOid,
+} from './git.ts'
+import type { HubFile } from './hub.ts'
+import { type HubRepo, parseHubRef } from './ref.ts'
+
+export interface Clone {
+  readonly commit: string
+  /** All files of the commit, as a hub lists them. */
+  readonly files: readonly HubFile[]
+  /** Undefined when it was cloned from something that is no hub. */
+  readonly repo: HubRepo | undefined
+  /** Where Git LFS keeps a file that the working tree has as a pointer. */
+  readonly lfsPlace: (sha256: string) => string
+}
+
+/** A list of 100,000 files with long paths. */
+const outputBytesMax = 64 * MiB
+/** Blobs asked for at a time: 1 MiB of pointers. */
+const blobsAtOnce = 1000
+
+export async function isClone(folder: string): Promise<boolean> {
+  try {
+    await stat(join(folder, '.git'))
+    return true
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false
+    throw new StorageError(`looking for a git clone in ${folder}`, { cause: error })
+  }
+}
+
+/** IntegrityError when the clone's objects are not what their names say; `revision` is HEAD when left out. */
+export async function openClone(
+  folder: string,
+  revision: string | undefined,
+  signal: AbortSignal,
+): Promise<Clone> {
+  const git = gitOf(folder, signal)
+  const found = await git(['rev-parse', '--verify', '--quiet', `${revision ?? 'HEAD'}^{commit}`])
+  const commit = found.toString('latin1').trim()
+  if (!isGitOid(commit)) {
+    throw new InvalidInputError(`the clone ${folder} does not have ${revision ?? 'a commit'}`, {
+      hint: 'fetch it with git, or name the commit that is checked out',
+    })
+  }
+  const entries = parseTree(await git(['ls-tree', '-r', '-l', '-z', '--full-tree', commit]))
+  checkProof(commit, await git(['cat-file', 'commit', commit]), entries)
+  const pointers = await readPointers(git, entries)
+  const gitFolder = (await git(['rev-parse', '--git-common-dir'])).toString('utf8').trim()
+  const url = (await git(['config', '--get', 'remote.origin.url'])).toString('utf8').trim()
+  return {
+    commit,
+    files: entries.map(({ path, oid, size }) => {
+      const pointer = pointers.get(oid)
+      return {
+        path,
+        gitOid: oid,
+        size: pointer?.size ?? size,
+        sha256: pointer?.sha256,
+        xetHash: undefined,
+      }
+    }),
+    repo: repoOfUrl(url),
+    lfsPlace: sha256 => {
+      const parts = [sha256.slice(0, 2), sha256.slice(2, 4), sha256]
+      return join(resolve(folder, gitFolder), 'lfs', 'objects', ...parts)
+    },
+  }
+}
+
+/** `https://huggingface.co/datasets/org/name.git`, `git@hf.co:org/name`. */
+export function repoOfUrl(url: string): HubRepo | undefined {
+  const found =
+    /^(?:https:\/\/(?:[^@/\s]+@)?(?:huggingface\.co|hf\.co)\/|(?:ssh:\/\/)?git@(?:huggingface\.co|hf\.co)[:/])(.{1,300}?)(?:\.git)?\/?$/u.exec(
+      url,
+    )
+  const path = found?.[1]
+  if (path === undefined) return undefined
+  try {
+    const { type, repo } = parseHubRef(`hf:${path}`)
+    return { type, repo }
+  } catch {
+    return undefined
+  }
+}
+
+interface Entry extends TreeFile {
+  readonly size: number
+}
+
+function parseTree(listed: Buffer): Entry[] {
+  const lines = listed.toString('utf8').split('\0').slice(0, -1)
+  if (lines.length > manifestFilesMax) {
+    throw new LimitError(
+      `the commit has ${lines.length} files; at most ${manifestFilesMax} allowed`,
+    )
+  }
+  return lines.map(line => {
+    const [, mode, kind, oid, size, path] =
+      /^(\d{6}) (\w+) ([0-9a-f]{40}) +(\d+|-)\t(.+)$/su.exec(line) ?? []
+    if (mode === undefined || oid === undefined || path === undefined) {
+      throw new InvalidInputError(`git lists what is not understood: ${line.slice(0, 200)}`)
+    }
+    if (kind !== 'blob' || mode === '120000') {
+      const what = kind === 'blob' ? 'a symbolic link' : 'a submodule'
+      throw new InvalidInputError(`${path} is ${what}: such a commit cannot be imported`, {
+        hint: 'commonweight seed shares the folder as it is',
+      })
+    }
+    return { path, mode, oid, size: Number(size) }
+  })
+}
+
+function checkProof(commit: string, object: Buffer, entries: readonly Entry[]): void {
+  const isProven = gitOid('commit', object) === commit && treeOfCommit(object) === treeOid(entries)
+  if (isProven) return
+  throw new IntegrityError(`the clone is damaged: what it lists is not the commit ${commit}`, {
+    hint: 'run git fsck in it, or clone it again',
+  })
+}
+
+/** By the oid of the blob; blobs that are no pointers are left out. */
+async function readPointers(git: Git, entries: readonly Entry[]): Promise<Map<string, LfsPointer>> {
+  const small = entries.filter(({ size }) => size < pointerBytesMax).map(({ oid }) => oid)
+  const oids = [...new Set(small)]
+  const pointers = new Map<string, LfsPointer>()
+  for (let start = 0; start < oids.length; start += blobsAtOnce) {
+    const asked = oids.slice(start, start + blobsAtOnce)
+    const answer = await git(['cat-file', '--batch'], `${asked.join('\n')}\n`)
+    for (const [oid, bytes] of parseBatch(answer)) {
+      const pointer = parsePointer(bytes)
+      if (pointer === undefined) continue
+      if (gitOid('blob', bytes) !== oid) {
+        throw new IntegrityError(`the clone is damaged: the blob ${oid} has other bytes`)
+      }
+      pointers.set(oid, pointer)
+    }
+  }
+  return pointers
+}
+
+/** `OID blob SIZE\nBYTES\n`, again and again. */
+function* parseBatch(answer: Buffer): Generator<readonly [oid: string, bytes: Buffer]> {
+  for (let at = 0; at < answer.length;) {
+    const end = answer.indexOf('\n', at)
+    const head = answer.toString('latin1', at, end)
+    const [, oid, size] = /^([0-9a-f]{40}) blob (\d+)$/u.exec(head) ?? []
+    if (oid === undefined) throw new IntegrityError(`the clone lacks an object: ${head}`)
+    const start = end + 1
+    yield [oid, answer.subarray(start, start + Number(size))]
+    at = start + Number(size) + 1
+  }
+}
+
+type Git = (args: readonly string[], input?: string) => Promise<Buffer>
+
+/** What git prints; nothing when it found nothing (code 1). */
+function gitOf(folder: string, signal: AbortSignal): Git {
+  // A clone's configuration may name programs: those that reading objects would run are turned off.
+  const safe = [
+    '-c',
+    'core.fsmonitor=false',
+    '-c',
+    'core.hooksPath=/dev/null',
+    '--no-optional-locks',
+  ]
+  return async (args, input = '') => {
+    const child = spawn('git', ['-C', folder, ...safe, ...args], {
+      signal,
+      stdio: ['pipe', 'pipe', 'pipe'],
+    })
+    const parts: Buffer[] = []
+    let length = 0
+    let said = ''
+    child.stdout.on('data', (part: Buffer) => {
+      length += part.length
+      if (length <= outputBytesMax) parts.push(part)
+      else child.kill()
+    })
+    child.stderr.on('data', (part: Buffer) => (said = `${said}${part.toString()}`.slice(0, 2000)))
+    // Gone before it read all: its exit code says why.
+    child.stdin.on('error', () => undefined)
+    child.stdin.end(input)
+    const code = await exitOf(child, signal)
+    if (length > outputBytesMax) throw new LimitError(`git ${args[0] ?? ''} says more than 64 MiB`)
+    if (code === 0 || code === 1) return Buffer.concat(parts)
+    throw new InvalidInputError(`git cannot read ${folder}: ${said.trim().split('\n')[0] ?? ''}`, {
+      hint: 'is it a git clone, and does it belong to the user of this daemon?',
+    })
+  }
+}
+
+function exitOf(child: ReturnType<typeof spawn>, signal: AbortSignal): Promise<number | null> {
+  return new Promise((done, reject) => {
+    child.once('error', error => {
+      if (signal.aborted) reject(signal.reason as Error)
+      else {
+        reject(
+          new InvalidInputError(`git cannot be run: ${error.message}`, {
+            cause: error,
+            hint: 'install git to import a clone',
+          }),
+        )
+      }
+    })
+    child.once('close', done)
+  })
+}

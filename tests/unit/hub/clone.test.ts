@@ -1,0 +1,64 @@
+import { symlink, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { expect, test } from 'vitest'
+import { openClone, repoOfUrl } from '../../../src/hub/clone.ts'
+import { gitIn, makeClone } from '../../support/git-clone.ts'
+import { openScratchFolder } from '../../support/scratch-folder.ts'
+
+const signal = new AbortController().signal
+
+test.for([
+  ['https://huggingface.co/org/model', { type: 'model', repo: 'org/model' }],
+  ['https://user:hf_x@huggingface.co/org/model.git', { type: 'model', repo: 'org/model' }],
+  ['https://huggingface.co/datasets/org/d/', { type: 'dataset', repo: 'org/d' }],
+  ['git@hf.co:org/model', { type: 'model', repo: 'org/model' }],
+  ['ssh://git@hf.co/spaces/org/s', { type: 'space', repo: 'org/s' }],
+  ['https://github.com/org/model', undefined],
+  ['https://huggingface.co.example.org/org/model', undefined],
+  ['', undefined],
+] as const)('knows the hub of %j', ([url, expected]) => {
+  expect(repoOfUrl(url)).toEqual(expected)
+})
+
+test('lists a commit as the hub would, pointers of LFS as what they stand for', async () => {
+  await using scratch = await openScratchFolder()
+  const folder = scratch.file('clone')
+  const bytes = Buffer.alloc(5000, 7)
+  const commit = await makeClone(
+    folder,
+    { 'a b/c.txt': { bytes: Buffer.from('c') }, 'w.bin': { bytes, lfs: 'file' } },
+    'https://huggingface.co/org/model',
+  )
+  const clone = await openClone(folder, undefined, signal)
+  expect(clone).toMatchObject({ commit, repo: { type: 'model', repo: 'org/model' } })
+  expect(clone.files).toMatchObject([
+    { path: 'a b/c.txt', size: 1, sha256: undefined },
+    { path: 'w.bin', size: 5000, sha256: expect.stringMatching(/^[0-9a-f]{64}$/u) },
+  ])
+  await expect(openClone(folder, 'v9', signal)).rejects.toThrow('does not have v9')
+})
+
+test('refuses what git was told to show instead of the commit', async () => {
+  await using scratch = await openScratchFolder()
+  const folder = scratch.file('clone')
+  await makeClone(folder, { a: { bytes: Buffer.from('a') }, b: { bytes: Buffer.from('bb') } }, 'x')
+  const git = gitIn(folder)
+  const tree = git('rev-parse', 'HEAD^{tree}').trim()
+  await writeFile(join(folder, 'b'), 'other')
+  git('add', '-A')
+  git('replace', tree, git('write-tree').trim())
+  await expect(openClone(folder, undefined, signal)).rejects.toThrow('damaged')
+  git('replace', '-d', tree)
+  expect((await openClone(folder, undefined, signal)).files).toHaveLength(2)
+})
+
+test('refuses links', async () => {
+  await using scratch = await openScratchFolder()
+  const folder = scratch.file('clone')
+  await makeClone(folder, { a: { bytes: Buffer.from('a') } }, 'x')
+  await symlink('a', join(folder, 'b'))
+  const git = gitIn(folder)
+  git('add', '-A')
+  git('commit', '-q', '-m', 'link')
+  await expect(openClone(folder, undefined, signal)).rejects.toThrow('symbolic link')
+})
