@@ -10,13 +10,11 @@ import { toHex } from '../core/bytes.ts'
 import { ConflictError, IntegrityError, StorageError } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
 import { gitBlobOid } from '../core/git.ts'
+import { hubName } from '../hub/ref.ts'
 import type { HashedFile } from '../ingest/hash-file.ts'
 import { commitOf } from '../manifest/git-commit.ts'
 import { type ManifestFile, sealManifest, type SealedManifest } from '../manifest/manifest.ts'
 import type { ManifestSource } from '../manifest/source.ts'
-
-/** The hub whose cache it is: a mirror of it, or a gateway, has the same commits. */
-const hub = 'huggingface.co'
 
 export interface Identified extends SealedManifest {
   /** What git would have to be asked about: nothing, when it was found right before. */
@@ -43,7 +41,8 @@ export function identify(found: FoundModel, files: ReadonlyMap<string, HashedFil
     if (id === whole.commit) return { ...sealed, unproven }
   }
   const { commit, repo, type } = whole
-  const source: ManifestSource = { hub, repo, type, commit }
+  // Whatever it was fetched from: a mirror of the hub, or a gateway, has the same commits.
+  const source: ManifestSource = { hub: hubName, repo, type, commit }
   return {
     ...sealManifest(
       plain.map(file => withFacts(file, found)),

@@ -43,6 +43,13 @@ interface Looks {
   readonly adopted: string | undefined
 }
 
+interface Look {
+  /** All is as it was adopted. */
+  readonly areSettled: boolean
+  /** Without what was adopted then. */
+  readonly tookMs: number
+}
+
 export type AdoptionDeps = AdoptDeps & { readonly store: Pick<Store, 'fact' | 'setFact'> }
 
 export function openAdoption(deps: AdoptionDeps): Adoption {
@@ -73,14 +80,12 @@ class Watch implements Adoption {
   }
 
   async watch(signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#deps
+    const { log } = this.#deps
     try {
       while (!signal.aborted) {
         this.#changed = Promise.withResolvers<void>()
-        const startMs = clock.monotonic()
         const watched = this.#watched()
-        const areSettled = await this.#lookAtAll(watched, signal)
-        const tookMs = clock.monotonic() - startMs
+        const { areSettled, tookMs } = await this.#lookAtAll(watched, signal)
         const pauseMs = areSettled ? Math.max(intervalMs, tookMs * pausesPerLook) : settleMs
         await this.#pause(watched.length === 0 ? undefined : pauseMs, signal)
       }
@@ -89,13 +94,13 @@ class Watch implements Adoption {
     }
   }
 
-  /** True when all are as they were adopted. */
-  async #lookAtAll(watched: readonly WatchedCache[], signal: AbortSignal): Promise<boolean> {
-    let areSettled = true
+  async #lookAtAll(watched: readonly WatchedCache[], signal: AbortSignal): Promise<Look> {
+    const all = { areSettled: true, tookMs: 0 }
     for (const cache of watched) {
       try {
         const look = await this.#inTurn(() => this.#look(cache, signal), signal)
-        areSettled &&= look
+        all.areSettled &&= look.areSettled
+        all.tookMs += look.tookMs
       } catch (error) {
         signal.throwIfAborted()
         if (!(error instanceof CommonweightError)) throw error
@@ -106,25 +111,27 @@ class Watch implements Adoption {
         })
       }
     }
-    return areSettled
+    return all
   }
 
-  async #look(cache: WatchedCache, signal: AbortSignal): Promise<boolean> {
-    const { log } = this.#deps
+  async #look(cache: WatchedCache, signal: AbortSignal): Promise<Look> {
+    const { clock, log } = this.#deps
+    const startMs = clock.monotonic()
     const found = await scan(this.#deps, [cache], signal)
+    const tookMs = clock.monotonic() - startMs
     const now = digestOf(found.entries)
     const before = this.#looks.get(cache.folder)
-    if (before?.adopted === now) return true
+    if (before?.adopted === now) return { areSettled: true, tookMs }
     if (before?.last !== now) {
       this.#looks.set(cache.folder, { last: now, adopted: before?.adopted })
-      return false
+      return { areSettled: false, tookMs }
     }
     const onEvent: AdoptOptions['onEvent'] = event => {
       if (event.type === 'notice') log.info(event.message, { cache: cache.folder })
     }
     await adoptFound(this.#deps, found, { dryRun: false, pin: cache.pin }, { signal, onEvent })
     this.#looks.set(cache.folder, { last: now, adopted: now })
-    return true
+    return { areSettled: true, tookMs }
   }
 
   #watch(request: AdoptRequest, { onEvent }: AdoptOptions): void {

@@ -144,7 +144,9 @@ export async function show(
   ref: string,
 ): Promise<{ model: ModelView; files: FileView[] }> {
   const { lines } = succeeded(await machine.cw('show', ref))
-  const [model, ...files] = lines
+  const [model, ...rest] = lines
+  // Of a model from a hub, where it comes from stands between.
+  const files = rest.filter(({ type }) => type === 'file')
   return { model: modelSchema.parse(model), files: files.map(line => fileSchema.parse(line)) }
 }
 

@@ -23,6 +23,11 @@ export class FakeClock implements Clock {
     return this.#nowMs
   }
 
+  /** How many wait for time to pass. */
+  get sleepers(): number {
+    return this.#sleepers.length
+  }
+
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     if (signal?.aborted === true) return Promise.reject(signal.reason as Error)
     const { promise, resolve, reject } = Promise.withResolvers<void>()

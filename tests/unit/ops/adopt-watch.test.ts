@@ -1,0 +1,124 @@
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { type AdoptRequest, adoptRequestSchema } from '../../../src/api/adoption.ts'
+import { silentLog } from '../../../src/core/log.ts'
+import { second } from '../../../src/core/units.ts'
+import { openHashPool, type HashPool } from '../../../src/ingest/hash-file.ts'
+import { type Adoption, openAdoption } from '../../../src/ops/adopt-watch.ts'
+import type { Store } from '../../../src/store/store.ts'
+import { FakeClock } from '../../support/fake-clock.ts'
+import { writeSnapshot } from '../../support/model-caches.ts'
+import { openScratchFolder, type ScratchFolder } from '../../support/scratch-folder.ts'
+import { openTestStore } from '../../support/store-fixture.ts'
+
+let scratch: ScratchFolder
+let root: string
+let store: Store
+let pool: HashPool
+let clock: FakeClock
+let adoption: Adoption
+let opened: AsyncDisposableStack
+let stop: AbortController
+let running: Promise<void>
+
+beforeEach(async () => {
+  opened = new AsyncDisposableStack()
+  scratch = opened.use(await openScratchFolder())
+  root = scratch.file('hub')
+  await mkdir(scratch.file('home'))
+  store = opened.use(await openTestStore(scratch.file('home')))
+  pool = opened.use(openHashPool())
+  clock = new FakeClock()
+  start()
+})
+afterEach(async () => {
+  await end()
+  await opened.disposeAsync()
+})
+
+function start(): void {
+  adoption = openAdoption({
+    store,
+    pool,
+    clock,
+    home: scratch.file('home'),
+    modelsFolder: scratch.file('home/models'),
+    net: { providedChanged: () => undefined },
+    log: silentLog,
+  })
+  stop = new AbortController()
+  running = adoption.watch(stop.signal)
+}
+
+async function end(): Promise<void> {
+  stop.abort()
+  await running
+}
+
+async function adopt(request: Partial<AdoptRequest>): Promise<void> {
+  const parsed = adoptRequestSchema.parse({ kind: 'adopt', hf: [root], ...request })
+  await adoption.adopt(parsed, {
+    signal: new AbortController().signal,
+    onEvent: () => undefined,
+  })
+}
+
+/** Whether it is so within ten minutes. Time passes only while nothing is read: threads do not know the clock. */
+async function eventually(isSo: () => boolean): Promise<boolean> {
+  for (let turn = 0; turn < 600 && !isSo(); turn += 1) {
+    await clock.advance(second)
+    while (clock.sleepers === 0) await new Promise(resolve => setImmediate(resolve))
+  }
+  return isSo()
+}
+
+function names(): (string | undefined)[] {
+  return store.models().map(({ name }) => name)
+}
+
+test('what is new in a watched cache is adopted, and what is gone forgotten', async () => {
+  await writeSnapshot(root, 'models--org--one', { 'a.bin': 'one' })
+  await adopt({ watch: true })
+  expect(names()).toEqual(['org/one'])
+  await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })
+  expect(await eventually(() => names().includes('org/two'))).toBe(true)
+  await rm(join(root, 'models--org--one'), { recursive: true })
+  expect(await eventually(() => !names().includes('org/one'))).toBe(true)
+})
+
+test('a cache is watched again after a restart, until it is no longer wanted', async () => {
+  await writeSnapshot(root, 'models--org--one', { 'a.bin': 'one' })
+  await adopt({ watch: true })
+  await end()
+  await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })
+  start()
+  expect(await eventually(() => names().includes('org/two'))).toBe(true)
+  await adopt({ watch: false })
+  await writeSnapshot(root, 'models--org--three', { 'c.bin': 'three' })
+  expect(await eventually(() => names().includes('org/three'))).toBe(false)
+})
+
+test('a disk that is not mounted forgets nothing', async () => {
+  await writeSnapshot(root, 'models--org--one', { 'a.bin': 'one' })
+  await adopt({ watch: true })
+  await rm(root, { recursive: true })
+  expect(await eventually(() => names().length === 0)).toBe(false)
+  await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })
+  expect(await eventually(() => names().includes('org/two'))).toBe(true)
+})
+
+test('nothing is watched that was not asked for', async () => {
+  await writeSnapshot(root, 'models--org--one', { 'a.bin': 'one' })
+  await adopt({})
+  await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })
+  expect(await eventually(() => names().includes('org/two'))).toBe(false)
+})
+
+test('pinning goes on while watching', async () => {
+  await mkdir(root)
+  await adopt({ watch: true, pin: true })
+  await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })
+  expect(await eventually(() => names().includes('org/two'))).toBe(true)
+  expect(store.models()).toMatchObject([{ pinned: true }])
+})
