@@ -1,18 +1,21 @@
 /**
- * The git commit of a model that never was in git: docs/spec/hub-gateway.md section 4. It follows from
- * the manifest alone, so that every node that knows the model names it by the same 40 digits, whether
- * it holds the bytes or not: each file is a Git LFS pointer.
+ * What git calls a model and its files: docs/spec/hub-gateway.md section 4. A model of a hub's commit has
+ * the names that its manifest says. For one that never was in git they follow from the manifest alone,
+ * so that every node that knows the model names it by the same 40 digits, whether it holds the bytes or
+ * not: each file is a Git LFS pointer.
  */
 
 import { toHex } from '../core/bytes.ts'
 import { gitOid } from '../core/git.ts'
-import type { Manifest, ManifestFile } from './manifest.ts'
+import type { Manifest, ManifestFile, ManifestSource } from './manifest.ts'
 
 export interface GitFile {
   readonly kind: 'file'
   readonly path: string
-  /** SHA-1 of the pointer as a git blob. */
+  /** SHA-1 of the git blob: of the file, or of its pointer. */
   readonly oid: string
+  /** Whether the blob is a pointer of Git LFS. */
+  readonly isLfs: boolean
   /** Of the file itself, 64 digits. */
   readonly sha256: string
   readonly size: number
@@ -41,7 +44,11 @@ export interface GitCommit {
 }
 
 /** `manifest` is the text of its CID. */
-export function commitOf(files: Manifest['files'], manifest: string): GitCommit {
+export function commitOf(
+  files: Manifest['files'],
+  manifest: string,
+  source?: ManifestSource,
+): GitCommit {
   const entries = new Map<string, GitEntry>()
   const top = new Folder()
   for (const file of files) {
@@ -53,20 +60,21 @@ export function commitOf(files: Manifest['files'], manifest: string): GitCommit 
   const who = 'Commonweight <commonweight@invalid> 0 +0000'
   const text = `tree ${root.oid}\nauthor ${who}\ncommitter ${who}\n\n${manifest}\n`
   const bytes = files.reduce((sum, { size }) => sum + size, 0)
-  return { id: gitOid('commit', Buffer.from(text)), root, entries, bytes }
+  const id = source?.commit ?? gitOid('commit', Buffer.from(text))
+  return { id, root, entries, bytes }
 }
 
-/** The exact text of a Git LFS pointer. */
+/** The text of a Git LFS pointer, which for a model of a hub need not be the hub's. */
 export function pointerText({ sha256, size }: Pick<GitFile, 'sha256' | 'size'>): string {
   return `version https://git-lfs.github.com/spec/v1\noid sha256:${sha256}\nsize ${size}\n`
 }
 
 function gitFile(file: ManifestFile): GitFile {
   const sha256 = toHex(file.sha256)
-  const { path, size } = file
+  const { lfs: isLfs = true, path, size } = file
   const pointer = Buffer.from(pointerText({ sha256, size }))
-  const oid = gitOid('blob', pointer)
-  return { kind: 'file', path, oid, sha256, size, pointerSize: pointer.length, file }
+  const oid = file.gitOid ?? gitOid('blob', pointer)
+  return { kind: 'file', path, oid, isLfs, sha256, size, pointerSize: pointer.length, file }
 }
 
 /** A folder while its files are still being added. */

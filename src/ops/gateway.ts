@@ -3,6 +3,7 @@
  * HTTP and knows no store; this knows the store and no HTTP.
  */
 
+import type { SourceView } from '../api/contract.ts'
 import { raceSignal } from '../core/async.ts'
 import type { CID } from '../core/cid.ts'
 import {
@@ -19,6 +20,7 @@ import type { NamedModel, Span } from '../store/store.ts'
 import { type CacheOptions, FileCache } from './gateway-cache.ts'
 import { type FetchDeps, Fetches, type FileFetch } from './gateway-fetch.ts'
 import { Readers } from './gateway-readers.ts'
+import { sourceView } from './hub-facts.ts'
 
 export type { NamedModel, Span } from '../store/store.ts'
 export type { CacheOptions } from './gateway-cache.ts'
@@ -43,6 +45,8 @@ export interface Gateway {
   names(): readonly NamedModel[]
   /** UnavailableError when it is not here and nobody serves it. */
   manifest(model: NamedModel, signal: AbortSignal): Promise<Manifest>
+  /** What is known of where the model came from. */
+  about(model: NamedModel): SourceView | null
   /** The file must be of this model's manifest. */
   open(model: NamedModel, file: ManifestFile): OpenedFile
 }
@@ -71,6 +75,7 @@ export function openGateway(deps: FetchDeps, options: CacheOptions): Gateway {
       if (block !== undefined) return decodeManifest(block)
       return raceSignal(fetches.manifest(model), signal)
     },
+    about: ({ manifest }) => sourceView(store, manifest),
     open(model, file) {
       const { root } = file
       readers.enter(root)

@@ -132,6 +132,7 @@ export function openFakeNode(
       find: () => undefined,
       names: () => [],
       manifest: () => Promise.reject(new NotFoundError('a fake node has no manifests')),
+      about: () => null,
       open: () => {
         throw new NotFoundError('a fake node has no files')
       },

@@ -3,6 +3,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import type { ManifestFile } from '../../../src/manifest/manifest.ts'
 import { type FileHead, fileHead } from './file-answer.ts'
+import { gitOid } from '../../../src/core/git.ts'
 import { type GitEntry, pointerText } from '../../../src/manifest/git-commit.ts'
 import { type Answer, notFound, refused } from './refusal.ts'
 import {
@@ -130,12 +131,16 @@ function fileAnswer(question: HubQuestion, path: string): HubAnswer {
   const entry = repository.commit.entries.get(path)
   if (entry?.kind !== 'file') return noEntry(repository, path)
   const commit = repository.commit.id
-  if (target.verb === 'raw') {
+  const { isLfs, oid, pointerSize, sha256, size } = entry
+  if (target.verb === 'raw' && isLfs) {
     const text = pointerText(entry)
-    const pointer = { path, size: entry.pointerSize, etag: entry.oid, commit, isLfs: false }
+    if (gitOid('blob', Buffer.from(text)) !== oid) {
+      return json(refused(404, `the pointer of ${path} has lines that are not known here`))
+    }
+    const pointer = { path, size: pointerSize, etag: oid, commit, isLfs: false }
     return { kind: 'text', head: fileHead(pointer, headers), text }
   }
-  const served = { path, size: entry.size, etag: entry.sha256, commit, isLfs: true }
+  const served = { path, size, etag: isLfs ? sha256 : oid, commit, isLfs }
   return { kind: 'file', head: fileHead(served, headers), file: entry.file }
 }
 

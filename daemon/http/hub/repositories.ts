@@ -33,7 +33,7 @@ export class Repositories {
       if (model === undefined) continue
       const key = model.manifest.toString()
       const commit = this.#known(key) ?? (await this.#read(model, signal, patienceMs))
-      return { repository: { model, commit }, target }
+      return { repository: { model, commit, about: () => this.#gateway.about(model) }, target }
     }
     return undefined
   }
@@ -41,15 +41,14 @@ export class Repositories {
   async #read(model: NamedModel, signal: AbortSignal, patienceMs: number): Promise<GitCommit> {
     const key = model.manifest.toString()
     const patience = AbortSignal.any([signal, AbortSignal.timeout(patienceMs)])
-    const files = await this.#gateway.manifest(model, patience).then(
-      manifest => manifest.files,
-      (error: unknown) => {
+    const { files, source } = await this.#gateway
+      .manifest(model, patience)
+      .catch((error: unknown) => {
         signal.throwIfAborted()
         if (!isAbort(error)) throw error
         throw new UnavailableError(`nobody has served ${model.name} yet`)
-      },
-    )
-    return this.#keep(key, commitOf(files, key))
+      })
+    return this.#keep(key, commitOf(files, key, source))
   }
 
   #known(key: string): GitCommit | undefined {

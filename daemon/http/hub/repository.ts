@@ -1,19 +1,32 @@
 /** A model as the Hub shows it: JSON of its info, its tree and its refs. */
 
+import type { SourceView } from '../../../src/api/contract.ts'
 import type { NamedModel } from '../../../src/node.ts'
 import type { GitCommit, GitEntry, GitFile, GitFolder } from '../../../src/manifest/git-commit.ts'
 
 export interface Repository {
   readonly model: NamedModel
   readonly commit: GitCommit
+  /** What the hub that it came from says beside that; read anew, for it may change. */
+  readonly about: () => SourceView | null
 }
 
 const branch = 'main'
 const branchRef = `refs/heads/${branch}`
 
-/** Whether a revision names the one commit that a model has. */
-export function isRevision({ commit }: Repository, text: string): boolean {
-  return [branch, branchRef, 'HEAD', commit.id].includes(text)
+/** Whether a revision names the one commit that a model has: by itself, as `main`, or as its hub does. */
+export function isRevision({ about, commit }: Repository, text: string): boolean {
+  if ([branch, branchRef, 'HEAD', commit.id].includes(text)) return true
+  return refsAt(about(), commit).some(ref =>
+    [ref, `refs/heads/${ref}`, `refs/tags/${ref}`].includes(text),
+  )
+}
+
+/** The hub's other names of this commit, branches and tags alike. */
+function refsAt(about: SourceView | null, commit: GitCommit): string[] {
+  return Object.entries(about?.refs ?? {})
+    .filter(([name, target]) => target === commit.id && name !== branch)
+    .map(([name]) => name)
 }
 
 /** The id without the type before it: `org/model` of `datasets/org/model`. */
@@ -22,14 +35,38 @@ function idOf({ name }: NamedModel): string {
 }
 
 export function infoBody(repository: Repository, { blobs }: { blobs: boolean }): object {
-  const { commit, model } = repository
+  const { about, commit, model } = repository
   const files = [...commit.entries.values()].filter(entry => entry.kind === 'file')
   return {
     ...summaryBody(model),
+    ...cardBody(about()),
     sha: commit.id,
     usedStorage: commit.bytes,
     siblings: files.map(file => ({ rfilename: file.path, ...(blobs ? blobBody(file) : {}) })),
   }
+}
+
+/** What a hub says of the model; nothing about one that never was on a hub. */
+function cardBody(about: SourceView | null): object {
+  if (about === null) return {}
+  const { cardData, gated, lastModified, tags } = about
+  return {
+    gated: gated ?? false,
+    tags,
+    ...(lastModified === null ? {} : { lastModified, createdAt: lastModified }),
+    ...(isCard(cardData) ? { cardData, ...pick(cardData, ['library_name', 'pipeline_tag']) } : {}),
+  }
+}
+
+function isCard(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** Texts only: clients trust what they know by name. */
+function pick(card: Readonly<Record<string, unknown>>, names: readonly string[]): object {
+  return Object.fromEntries(
+    names.map(name => [name, card[name]]).filter(([, value]) => typeof value === 'string'),
+  )
 }
 
 /** What a list of models shows of each; its commit would need its manifest. */
@@ -52,15 +89,16 @@ export function summaryBody(model: NamedModel): object {
   }
 }
 
-function blobBody({ oid, pointerSize, sha256, size }: GitFile): object {
-  return { size, blobId: oid, lfs: { sha256, size, pointerSize } }
+function blobBody({ isLfs, oid, pointerSize, sha256, size }: GitFile): object {
+  return { size, blobId: oid, ...(isLfs ? { lfs: { sha256, size, pointerSize } } : {}) }
 }
 
 export function entryBody(entry: GitEntry): object {
   const { oid, path } = entry
   if (entry.kind === 'folder') return { type: 'directory', oid, size: 0, path }
-  const { pointerSize, sha256, size } = entry
-  return { type: 'file', oid, size, path, lfs: { oid: sha256, size, pointerSize } }
+  const { isLfs, pointerSize, sha256, size } = entry
+  const lfs = isLfs ? { lfs: { oid: sha256, size, pointerSize } } : {}
+  return { type: 'file', oid, size, path, ...lfs }
 }
 
 /** The entries below a folder, folders before what is in them; undefined when it is no folder. */
@@ -81,15 +119,23 @@ function* below(folder: GitFolder): Generator<GitEntry> {
   }
 }
 
-export function refsBody({ commit }: Repository): object {
-  const branches = [{ name: branch, ref: branchRef, targetCommit: commit.id }]
-  return { branches, converts: [], tags: [], pullRequests: [] }
+export function refsBody({ about, commit }: Repository): object {
+  const targetCommit = commit.id
+  const branches = [{ name: branch, ref: branchRef, targetCommit }]
+  // Which of them are branches is not kept: a tag is what does not move.
+  const tags = refsAt(about(), commit).map(name => ({
+    name,
+    ref: `refs/tags/${name}`,
+    targetCommit,
+  }))
+  return { branches, converts: [], tags, pullRequests: [] }
 }
 
-export function commitsBody({ commit, model }: Repository): object {
+export function commitsBody({ about, commit, model }: Repository): object {
   const title = `the manifest ${model.manifest.toString()}`
   const authors = [{ user: 'commonweight' }]
-  return [{ id: commit.id, title, message: '', authors, date: dateOf(model) }]
+  const date = about()?.lastModified ?? dateOf(model)
+  return [{ id: commit.id, title, message: '', authors, date }]
 }
 
 function dateOf({ addedAtMs = 0 }: NamedModel): string {

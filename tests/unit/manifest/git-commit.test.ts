@@ -72,3 +72,26 @@ test('writes the pointer that Git LFS writes', () => {
       'size 12345\n',
   )
 })
+
+test('a model of a hub has the commit and the names of its manifest', () => {
+  const source = {
+    hub: 'huggingface.co',
+    repo: 'org/m',
+    type: 'model',
+    commit: 'ab'.repeat(20),
+  } as const
+  const files = filesNamed('a.bin', 'b/c.json')
+  const named = files.map((file, at) => ({
+    ...file,
+    gitOid: `${at}`.padStart(40, '0'),
+    lfs: at === 0,
+  }))
+  const commit = commitOf(named, 'bafy', source)
+  expect(commit.id).toBe(source.commit)
+  for (const [at, { path }] of files.entries()) {
+    expect(commit.entries.get(path)).toMatchObject({
+      oid: `${at}`.padStart(40, '0'),
+      isLfs: at === 0,
+    })
+  }
+})
