@@ -7,7 +7,7 @@ import { openHttp } from '../../daemon/http/server.ts'
 import { prepareHome } from '../../daemon/home.ts'
 import { homePaths } from '../../src/api/home.ts'
 import { systemClock } from '../../src/core/clock.ts'
-import { type CacheOptions, type Node, openNode } from '../../src/node.ts'
+import { type CacheOptions, type Node, type NodeOptions, openNode } from '../../src/node.ts'
 import { writeFiles } from './model-files.ts'
 import { openScratchFolder } from './scratch-folder.ts'
 import { recordingLog } from './store-fixture.ts'
@@ -45,6 +45,7 @@ export async function openHubGateway(
     readonly cache?: Partial<CacheOptions>
     /** Whoever asks is treated as one of another machine. */
     readonly isLan?: boolean
+    readonly bandwidth?: NodeOptions['net']['bandwidth']
   } = {},
 ): Promise<HubGateway> {
   await using opening = new AsyncDisposableStack()
@@ -60,6 +61,7 @@ export async function openHubGateway(
     mdns: false,
     relay: false,
     lane: false,
+    ...(options.bandwidth === undefined ? {} : { bandwidth: options.bandwidth }),
   }
   const node = opening.use(
     await openNode(

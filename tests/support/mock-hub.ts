@@ -208,6 +208,7 @@ class HubState {
     )
     if (cached !== null) {
       const [, , id = '', commit = '', path = ''] = cached
+      response.setHeader('x-repo-commit', commit)
       this.#sendFile(seen, response, this.#find(id, commit)?.files.get(decodeURIComponent(path)))
     } else if (api !== null) {
       const [, type = '', id = '', rest = ''] = api

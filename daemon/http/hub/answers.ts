@@ -1,10 +1,9 @@
 /** What is answered to a question about one repository; no I/O: a file's bytes come after. */
 
 import type { IncomingHttpHeaders } from 'node:http'
-import type { ManifestFile } from '../../../src/manifest/manifest.ts'
 import { type FileHead, fileHead } from './file-answer.ts'
 import { gitOid } from '../../../src/core/git.ts'
-import { type GitEntry, pointerText } from '../../../src/manifest/git-commit.ts'
+import { type GitEntry, type GitFile, pointerText } from '../../../src/manifest/git-commit.ts'
 import { type Answer, notFound, refused } from './refusal.ts'
 import {
   commitsBody,
@@ -36,7 +35,7 @@ export interface HubQuestion {
 
 export type HubAnswer =
   | (Answer & { readonly kind: 'answer' })
-  | { readonly kind: 'file'; readonly head: FileHead; readonly file: ManifestFile }
+  | { readonly kind: 'file'; readonly head: FileHead; readonly entry: GitFile }
   | { readonly kind: 'text'; readonly head: FileHead; readonly text: string }
 
 export function answerRepository(question: HubQuestion): HubAnswer {
@@ -141,7 +140,7 @@ function fileAnswer(question: HubQuestion, path: string): HubAnswer {
     return { kind: 'text', head: fileHead(pointer, headers), text }
   }
   const served = { path, size, etag: isLfs ? sha256 : oid, commit, isLfs }
-  return { kind: 'file', head: fileHead(served, headers), file: entry.file }
+  return { kind: 'file', head: fileHead(served, headers), entry }
 }
 
 function noEntry({ commit, model }: Repository, path: string): HubAnswer {

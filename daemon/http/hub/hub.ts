@@ -17,6 +17,7 @@ import { Bodies, goneSignal } from './body.ts'
 import { type Entrance, type EntranceOptions, openEntrance, questionBytesMax } from './entrance.ts'
 import { summaryBody } from './repository.ts'
 import { type Answer, answerOfError, notFound, refused } from './refusal.ts'
+import { PlainFiles } from './plain-files.ts'
 import { Repositories } from './repositories.ts'
 import { type Exchange, send, sendFile, sendText } from './send.ts'
 import { parseTarget, type Target } from './target.ts'
@@ -38,7 +39,8 @@ export function hubGateway(deps: HubDeps, options: EntranceOptions): Plugin {
   const { visitors } = entrance
   const repositories = new Repositories(deps.gateway)
   const parts = { ...deps, repositories, bodies: new Bodies(), visitors }
-  const hub: Hub = { ...parts, registry: new Registry(parts) }
+  const plainFiles = new PlainFiles(deps.gateway)
+  const hub: Hub = { ...parts, plainFiles, registry: new Registry(parts) }
   // A scope of its own: its errors are told in the Hub's words, not in those of the control API.
   return app => void app.register(async scope => routes(scope, hub, entrance))
 }
@@ -46,6 +48,7 @@ export function hubGateway(deps: HubDeps, options: EntranceOptions): Plugin {
 interface Hub extends HubDeps {
   readonly repositories: Repositories
   readonly bodies: Bodies
+  readonly plainFiles: PlainFiles
   readonly registry: Registry
   readonly visitors: Visitors
 }
@@ -114,7 +117,12 @@ async function answer(
   const given = answerRepository(question)
   if (given.kind === 'answer') return send(reply, given)
   if (given.kind === 'text') return sendText(given, { request, reply })
-  return sendFile(hub, { ...given, model: found.repository.model }, { request, reply })
+  const { entry, head } = given
+  const { model } = found.repository
+  if (request.method !== 'HEAD' && head.end > head.start) {
+    await hub.plainFiles.prove(model, entry, goneSignal(reply.raw))
+  }
+  return sendFile(hub, { head, model, file: entry.file }, { request, reply })
 }
 
 function answerGlobal(

@@ -82,8 +82,9 @@ export function llamaManifest({ files }: Weights, { projector }: Companions): Na
   return named(mediaTypes.json, JSON.stringify(body))
 }
 
-function hubFile({ oid, path, pointerSize, sha256, size }: GitFile): object {
-  return { rfilename: path, size, blobId: oid, lfs: { sha256, size, pointerSize } }
+function hubFile({ isLfs, oid, path, pointerSize, sha256, size }: GitFile): object {
+  const lfs = isLfs ? { lfs: { sha256, size, pointerSize } } : {}
+  return { rfilename: path, size, blobId: oid, ...lfs }
 }
 
 function descriptor(mediaType: string, { sha256, size }: GitFile): Descriptor {
