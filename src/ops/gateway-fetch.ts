@@ -8,6 +8,7 @@ import { type CID, sameCid } from '../core/cid.ts'
 import { isAbort, messageOf, StorageError, UnavailableError } from '../core/errors.ts'
 import { minute, second } from '../core/units.ts'
 import { decodeManifest, type Manifest, type ManifestFile } from '../manifest/manifest.ts'
+import { openWebSeeds, type WebSeeds } from '../net/web/web-seeds.ts'
 import { download } from '../transfer/download.ts'
 import { fetchManifest } from '../transfer/fetch-manifest.ts'
 import type { NamedModel, Store } from '../store/store.ts'
@@ -171,8 +172,9 @@ export class FileFetch {
     const { finder, modelsFolder, net } = this.#deps
     const { manifest } = this.#model
     const { root, sha256, size, path } = this.#file
+    using webSeeds = webSeedsOf(this.#deps, this.#model)
     await download(
-      { ...this.#deps, finder: this.#steering.finderOver(finder) },
+      { ...this.#deps, finder: this.#steering.finderOver(webSeeds.finderOver(finder)) },
       {
         keys: [manifest, root],
         folder,
@@ -206,6 +208,15 @@ function asUnavailable(error: unknown): Error {
 
 function peersOf({ link }: NamedModel): readonly string[] {
   return link === undefined ? [] : parseLink(link).peers
+}
+
+/** Those of the link that the name is bound to. */
+function webSeedsOf(deps: FetchDeps, { link, manifest, name }: NamedModel): WebSeeds {
+  const hinted = link === undefined ? [] : parseLink(link).webSeeds
+  const block = hinted.length === 0 ? undefined : deps.store.manifestBlock(manifest)
+  const files = block === undefined ? [] : decodeManifest(block).files
+  const onNotice = (_: string, message: string): void => deps.log.warn(message, { name })
+  return openWebSeeds({ ...deps, onNotice }, { named: [], hinted, files }, deps.webSeeds)
 }
 
 async function addModel(

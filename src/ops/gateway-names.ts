@@ -28,7 +28,7 @@ export function nameModel(store: NamingStore, name: string, text: string): Named
   const { manifest } = ref
   const isHeld = store.model(manifest) !== undefined
   if (isHeld) store.setName(manifest, name)
-  if (!isHeld || ref.peers.length > 0) {
+  if (!isHeld || ref.peers.length + ref.webSeeds.length > 0) {
     store.bindName(name, { manifest, link: formatLink({ ...ref, name }) })
   }
   return { type: 'named', name, manifest: manifest.toString(), held: isHeld }

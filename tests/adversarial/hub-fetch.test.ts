@@ -7,6 +7,7 @@ import type { CacheOptions } from '../../src/node.ts'
 import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { seededBytes } from '../support/model-files.ts'
 import { until } from '../support/poll.ts'
+import { openWebServer } from '../support/web-server.ts'
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex')
 const weights = seededBytes('weights that are far away', 96 * MiB + 11)
@@ -58,6 +59,60 @@ test('a range in the middle comes before what lies before it', async () => {
   // It was asked for first: a part of the file is here, and the range is in it.
   expect(file?.chunksHeld).toBeLessThan(file?.chunks ?? 0)
 })
+
+test('web seeds of the link that a name is bound to are asked too', async () => {
+  await using far = await openHubGateway()
+  const manifest = await far.seed('far/model', files)
+  await using web = await openWebServer({ 'model.safetensors': weights })
+  await using near = await openHubGateway({ allowPrivate: true })
+  const { link } = far.node.link(manifest)
+  const name = near.node.name('org/model', `${link}&ws=${encodeURIComponent(web.url)}`)
+  expect(name.held).toBe(false)
+  const { body } = await near.ask('/org/model/resolve/main/model.safetensors')
+  expect(sha256(body)).toBe(sha256(weights))
+  expect(web.requests.map(({ path }) => path)).toContain('model.safetensors')
+})
+
+test('a web seed that may not be asked is left out, and the file comes from peers', async () => {
+  await using far = await openHubGateway()
+  const manifest = await far.seed('far/model', files)
+  await using web = await openWebServer({ 'config.json': Buffer.from('{"a":1}') })
+  await using near = await openHubGateway()
+  const { link } = far.node.link(manifest)
+  near.node.name('org/model', `${link}&ws=${encodeURIComponent(web.url)}`)
+  expect((await near.ask('/org/model/resolve/main/config.json')).body.toString()).toBe('{"a":1}')
+  expect(web.requests).toEqual([])
+  expect(near.logged.filter(line => line.includes('left out'))).not.toEqual([])
+})
+
+test(
+  'a name whose manifest comes later is busy at first, and then there',
+  { timeout: 60_000 },
+  async () => {
+    await using late = await openHubGateway()
+    const twin = await openHubGateway()
+    const manifest = await twin.seed('far/model', files)
+    const { link } = twin.node.link(manifest)
+    await twin[Symbol.asyncDispose]()
+    // Its only known holder is gone.
+    await using near = await openHubGateway()
+    near.node.name('org/model', link)
+    const agent = { 'user-agent': 'unknown/None; hf_hub/0.36.2' }
+    const asked = near.ask('/api/models/org/model', { headers: agent })
+    const missing = await near.ask('/api/models/org/other')
+    expect(missing.headers['x-error-code']).toBe('RepoNotFound')
+    expect((await asked).status).toBe(503)
+    // Another holder comes, and tells us where it is.
+    await late.seed('far/model', files)
+    await near.node.connect(late.node.addresses()[0] ?? '', new AbortController().signal)
+    await until('the model is known', async () => {
+      const { status } = await near.ask('/api/models/org/model', { headers: agent })
+      return status === 200 ? true : undefined
+    })
+    const { body } = await near.ask('/org/model/resolve/main/config.json')
+    expect(body.toString()).toBe('{"a":1}')
+  },
+)
 
 test('many readers of one file share its download', async () => {
   await using two = await openTwo()

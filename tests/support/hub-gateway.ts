@@ -43,6 +43,8 @@ export async function openHubGateway(
   options: {
     readonly bootstrap?: readonly string[]
     readonly cache?: Partial<CacheOptions>
+    /** Web seeds may lie on this machine. */
+    readonly allowPrivate?: boolean
     /** Whoever asks is treated as one of another machine. */
     readonly isLan?: boolean
     readonly bandwidth?: NodeOptions['net']['bandwidth']
@@ -71,7 +73,7 @@ export async function openHubGateway(
         paths,
         net,
         storage: { reserveBytes: 0, reserveFraction: 0 },
-        webSeeds: { allowPrivate: false },
+        webSeeds: { allowPrivate: options.allowPrivate ?? false },
         gateway: { keep: 'cache', cacheBytes: undefined, ...options.cache },
       },
     ),
