@@ -1,13 +1,11 @@
 /** The store over plain files and two SQLite databases: what is opened, and who answers what. */
 
-import { isAbsolute } from 'node:path'
 import { mapLimit } from '../core/async.ts'
 import { Bitfield } from '../core/bitfield.ts'
-import { type CID, codecs } from '../core/cid.ts'
+import type { CID } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
 import { InvalidInputError } from '../core/errors.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
-import { chunkBytesMax } from '../core/limits.ts'
 import type { Logger } from '../core/log.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
@@ -19,8 +17,9 @@ import { openDatabase } from './database.ts'
 import { damageWarnings } from './damage.ts'
 import { isInside, regularStamp } from './files.ts'
 import { Removal } from './gc.ts'
-import { type Change, type Copy, hasChunk, Holdings } from './holdings.ts'
+import { type Copy, hasChunk, Holdings } from './holdings.ts'
 import { indexMigrations, stateMigrations } from './migrations.ts'
+import { indexFiles } from './index-files.ts'
 import { Models } from './models.ts'
 import { OpenFiles } from './open-files.ts'
 import type { Partial } from './partial.ts'
@@ -104,6 +103,10 @@ export async function openStore(deps: StoreDeps, options: StorePaths & Reserve):
   const holdings = new Holdings({ clock, index, state, log, boot })
   const files = stack.use(new OpenFiles())
   const models = new Models({ clock, index, state, holdings })
+  const forgetReads = (place: string): void => {
+    holdings.forgetSeen(place)
+    files.forget(place)
+  }
   const partials = new Partials({
     index,
     holdings,
@@ -112,17 +115,15 @@ export async function openStore(deps: StoreDeps, options: StorePaths & Reserve):
     wholeSha256: (place, signal) => deps.wholeSha256(place, signal),
     growing: deps.growing,
     ownerOf: place => ownerOf(state, options.models, place),
-    forgetReads(place) {
-      holdings.forgetSeen(place)
-      files.forget(place)
-    },
+    forgetReads,
   })
   const modelsFolder = options.models
   const removal = new Removal({ index, state, holdings, models, partials, files, modelsFolder })
   // Closed before the databases: it has times to save.
   const cache = stack.use(new Cache({ clock, index, state, holdings }))
   const reader = new ChunkReader({ index, holdings, files, cache })
-  const parts = { index, state, cache, holdings, files, models, partials, removal, reader }
+  const read = { files, reader, forgetReads }
+  const parts = { index, state, cache, holdings, models, partials, removal, ...read }
   return new DiskStore(parts, options, stack.move())
 }
 
@@ -142,6 +143,7 @@ interface Parts {
   readonly partials: Partials
   readonly removal: Removal
   readonly reader: ChunkReader
+  readonly forgetReads: (place: string) => void
 }
 
 class DiskStore implements Store {
@@ -188,10 +190,9 @@ class DiskStore implements Store {
   // Models.
 
   addModel(model: NewModel, hashed: readonly NewFile[] = []): HeldModel {
-    for (const file of hashed) requireWhole(file)
     const { holdings, models } = this.#parts
     return holdings.change([], change => {
-      this.#index(hashed, change)
+      indexFiles(this.#parts, hashed, change)
       return models.add(model, change)
     })
   }
@@ -272,8 +273,7 @@ class DiskStore implements Store {
   // Files.
 
   addFiles(files: readonly NewFile[]): void {
-    for (const file of files) requireWhole(file)
-    this.#parts.holdings.change([], change => this.#index(files, change))
+    this.#parts.holdings.change([], change => indexFiles(this.#parts, files, change))
   }
 
   fileAt(place: string, stamp: FileStamp): NewFile | undefined {
@@ -337,7 +337,7 @@ class DiskStore implements Store {
         index.putFile(place, content, stamp)
         index.setDamaged(file, bits)
       })
-      this.#forgetReads(place)
+      this.#parts.forgetReads(place)
     })
   }
 
@@ -432,25 +432,6 @@ class DiskStore implements Store {
     return stamp !== undefined && sameStamp(stamp, file.stamp)
   }
 
-  /** In one transaction; says what that changes of what is held. */
-  #index(files: readonly NewFile[], change: Change): void {
-    const { index } = this.#parts
-    for (const { content } of index.filesAt(files.map(({ place }) => place))) {
-      change.note(content.root)
-    }
-    index.transaction(() => {
-      for (const file of files) {
-        const made = index.makeContent(file, file.stamp.size)
-        if (made === undefined) change.note(file.root)
-        else change.noteMade(made)
-        const content = made ?? index.putContent(file.root, file.table, file.sha256)
-        index.putFile(file.place, content, file.stamp)
-        index.indexChunks(content, file)
-      }
-    })
-    for (const { place } of files) this.#forgetReads(place)
-  }
-
   #copyAt(place: string): { copy: Copy; content: Content } | undefined {
     const { index, holdings } = this.#parts
     const file = index.fileAt(place)
@@ -460,20 +441,5 @@ class DiskStore implements Store {
     if (partial === undefined) return undefined
     const held = holdings.bitsOf(partial)
     return { copy: { kind: 'partial', path: partial.part, place, held }, content: partial.content }
-  }
-
-  #forgetReads(place: string): void {
-    this.#parts.holdings.forgetSeen(place)
-    this.#parts.files.forget(place)
-  }
-}
-
-function requireWhole(file: NewFile): void {
-  const { place, stamp, root } = file
-  if (!isAbsolute(place)) throw new InvalidInputError(`not an absolute path: ${place}`)
-  // The table of one chunk follows from the root, and is not looked at.
-  const size = root.code === codecs.raw ? Math.min(stamp.size, chunkBytesMax) : file.table.size
-  if (stamp.size !== size) {
-    throw new InvalidInputError(`${place}: ${stamp.size} bytes, but chunks of ${size}`)
   }
 }

@@ -18,7 +18,7 @@ import { Bitfield } from '../core/bitfield.ts'
 import { equalBytes, toHex } from '../core/bytes.ts'
 import { sha256 as sha256Of } from '../core/digest.ts'
 import { IntegrityError, StorageError } from '../core/errors.ts'
-import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
+import { stampOf } from '../core/file-stamp.ts'
 import { writePieceBytes } from '../core/limits.ts'
 import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
@@ -29,9 +29,10 @@ import { asStorageError, moveIntoPlace, openFolder, removeFile, splitPlace } fro
 import type { Holdings, LivePartial } from './holdings.ts'
 import type { Partial, PublishedFile, WriteTarget } from './partial.ts'
 import { type GrowingHashes, PrefixHash } from './prefix-hash.ts'
-import { type Owner, placeTaken, type Repair, replaceFile } from './repair.ts'
+import { type Owner, type Repair, replaceFile } from './repair.ts'
 import type { NewFile } from './new-file.ts'
 import type { PartialSpec } from './store.ts'
+import { takeExisting } from './taken-place.ts'
 
 /** Bits are recorded every so many chunks: 8 MiB fetched again after kill -9, at 0.03 ms a commit. */
 const flushChunks = 8
@@ -49,7 +50,7 @@ export interface PartialDeps {
   wholeSha256(place: string, signal?: AbortSignal): Promise<Uint8Array>
   ownerOf(place: string): Promise<Owner>
   /** What was read at the place before says nothing of it any more. */
-  forgetReads(place: string): void
+  readonly forgetReads: (place: string) => void
   /** Hashes a file while it is written; undefined: at the end only. */
   readonly growing?: GrowingHashes | undefined
 }
@@ -312,7 +313,9 @@ export class PartialFile implements Partial, LivePartial {
       const target = folder.at(name)
       const keptAs = repair && (await replaceFile(part, target, { place: spec.place, repair }))
       if (repair === undefined && !(await moveIntoPlace(part, target))) {
-        return { stamp: await this.#takeExisting(target, sha256), keptAs: undefined }
+        const file = { place: spec.place, size: spec.table.size, sha256 }
+        const hash = (place: string): Promise<Uint8Array> => this.#wholeSha256(place)
+        return { stamp: await takeExisting(target, file, hash), keptAs: undefined }
       }
       const stamp = stampOf(await handle.stat({ bigint: true }))
       const { ino } = await lstat(target, { bigint: true })
@@ -326,18 +329,6 @@ export class PartialFile implements Partial, LivePartial {
       this.#state = 'open'
       throw asStorageError(`publishing ${spec.place}`, error)
     }
-  }
-
-  /** Another file got the name first: the same bytes are as good, other bytes are the user's. */
-  async #takeExisting(target: string, sha256: Uint8Array): Promise<FileStamp> {
-    const { spec } = this.#opened
-    const stats = await lstat(target, { bigint: true })
-    if (stats.isFile() && Number(stats.size) === spec.table.size) {
-      const actual = await this.#wholeSha256(spec.place)
-      const now = stampOf(await lstat(target, { bigint: true }))
-      if (equalBytes(actual, sha256) && sameStamp(now, stampOf(stats))) return now
-    }
-    throw placeTaken(spec.place)
   }
 
   #index(file: NewFile): void {

@@ -28,18 +28,28 @@ import {
   splitPlace,
   statLink,
 } from './files.ts'
+import { indexFiles } from './index-files.ts'
 import { type PartialDeps, PartialFile, wrongChunks } from './partial-file.ts'
 import type { Partial, PublishedFile } from './partial.ts'
-import { copyDamaged, placeTaken, type Repair, repairOf } from './repair.ts'
+import { copyDamaged, type Repair, repairOf } from './repair.ts'
+import { isSmall, SmallFiles } from './small-files.ts'
 import type { PartialSpec } from './store.ts'
+import { placeTaken } from './taken-place.ts'
 
 export class Partials {
   readonly #deps: PartialDeps
   /** Places being opened or open, and their partial files. */
   readonly #taken = new Map<string, string>()
+  readonly #small: SmallFiles
 
   constructor(deps: PartialDeps) {
     this.#deps = deps
+    const { index, holdings, forgetReads } = deps
+    this.#small = new SmallFiles({
+      addFiles: files =>
+        holdings.change([], change => indexFiles({ index, forgetReads }, files, change)),
+      wholeSha256: place => deps.wholeSha256(place),
+    })
   }
 
   isOpen(place: string): boolean {
@@ -50,8 +60,9 @@ export class Partials {
     return [...this.#taken.values()].includes(part)
   }
 
-  /** Removes the folder's partial folder once nothing is in it, nor about to be. */
+  /** Makes durable what is not yet, and removes the folder's partial folder once nothing is in it, nor about to be. */
   async tidy(folder: string): Promise<void> {
+    await this.#small.makeDurable(folder)
     const partials = join(folder, partialFolderName)
     const isUsed = [...this.#taken.values()].some(part => dirname(part) === partials)
     if (!isUsed) await removeIfEmpty(partials)
@@ -68,7 +79,7 @@ export class Partials {
     this.#taken.set(place, partOf(spec))
     try {
       const there = await this.#lookAt(spec)
-      const partial = there?.whole ?? (await this.#open(spec, there?.repair))
+      const partial = there?.whole ?? (await this.#openNew(spec, there?.repair))
       return releasing(partial, () => this.#taken.delete(place))
     } catch (error) {
       this.#taken.delete(place)
@@ -123,6 +134,13 @@ export class Partials {
     if (old !== undefined) await removeFile(old.part)
     this.#deps.forgetReads(place)
     return { place, stamp, sha256, root, table, keptAs: undefined }
+  }
+
+  /** One that was begun otherwise, or is damaged, goes on so. */
+  #openNew(spec: PartialSpec, repair: Repair | undefined): Promise<Partial> {
+    const isNew = repair === undefined && this.#deps.index.partialAt(spec.place) === undefined
+    if (isNew && isSmall(spec)) return this.#small.open(spec, partOf(spec))
+    return this.#open(spec, repair)
   }
 
   async #open(spec: PartialSpec, repair: Repair | undefined): Promise<Partial> {

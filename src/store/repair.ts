@@ -16,6 +16,7 @@ import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
 import type { ChunkIndex } from './chunk-index.ts'
 import { asStorageError, removeFile } from './files.ts'
 import type { PartialSpec } from './store.ts'
+import { placeTaken } from './taken-place.ts'
 
 /** Whose a file is: in our own folder; written by a pull where the user said; the user's own. */
 export type Owner = 'home' | 'pull' | 'user'
@@ -40,6 +41,8 @@ export async function repairOf(
   if (file === undefined || !sameCid(file.content.root, root)) throw placeTaken(place)
   const owner = await deps.ownerOf(place)
   if (owner === 'user') throw notOurs(place)
+  // A power cut left it so, or somebody: there is nothing in it to keep.
+  if (stamp.size === 0) return { stamp, keep: false }
   if (owner === 'pull' && file.damaged === undefined) throw changedSince(place)
   return { stamp, keep: owner === 'pull' }
 }
@@ -85,12 +88,6 @@ async function setAside(target: string): Promise<string> {
   }
   throw new ConflictError(`${target} was damaged ${asideMax} times, and each copy is still there`, {
     hint: 'delete those you do not need',
-  })
-}
-
-export function placeTaken(place: string): ConflictError {
-  return new ConflictError(`${place}: another file is there`, {
-    hint: 'it is left untouched: move it away, or pull to another folder with --to',
   })
 }
 

@@ -18,7 +18,7 @@ import {
   UnavailableError,
 } from '../../src/core/errors.ts'
 import { stampOf } from '../../src/core/file-stamp.ts'
-import { verifyDigest } from '../../src/dag/verify.ts'
+import { type VerifiedBlock, verifyDigest } from '../../src/dag/verify.ts'
 import type { WriteTarget } from '../../src/store/partial.ts'
 import type { HeldChange, ModelOrigin, PartialSpec, Store } from '../../src/store/store.ts'
 import { flipByteKeepingStamp } from '../support/bit-rot.ts'
@@ -28,6 +28,7 @@ import {
   fileOf,
   partialSpec,
   seedModel,
+  type TestFile,
   testFile,
   testModel,
   writeChunks,
@@ -469,6 +470,99 @@ export function storeContract(name: string, open: (folder: string) => Promise<St
         expect(store.chunkTable(config.root)).toBeUndefined()
         expect(store.findChunk(config.table.digest(0))).toEqual([])
         expect(store.held(weights.root)?.isFull).toBe(true)
+      })
+    })
+
+    describe('downloading files of one small chunk', () => {
+      const small = Array.from({ length: 150 }, (_, index) => testFile(`small ${index}`, [40]))
+      const pathOf = (index: number): string => join(`sub-${index % 3}`, `${index}.json`)
+
+      test('publishes many at once, each whole, and tells of each once', async () => {
+        const wanted = Object.fromEntries(small.map((file, index) => [pathOf(index), file]))
+        store.addModel(testModel(user, wanted, { origin: 'pulled' }))
+        const changes = recordChanges()
+        const files = await Promise.all(
+          small.map(async (file, index) => {
+            await using partial = await store.openPartial(partialSpec(user, pathOf(index), file))
+            if (index % 2 === 0) await writeChunks(partial, file)
+            else {
+              await partial.writeThrough(0, target => {
+                writeOutside(target, file.bytes)
+                return Promise.resolve()
+              })
+            }
+            return await partial.publish()
+          }),
+        )
+        await store.tidy(user)
+        expect((await readdir(user)).toSorted()).toEqual(['sub-0', 'sub-1', 'sub-2'])
+        for (const [index, { place, stamp }] of files.entries()) {
+          expect(place).toBe(join(user, pathOf(index)))
+          expect(await readFile(place)).toEqual(small[index]?.bytes)
+          expect(stamp).toEqual(stampOf(await stat(place, { bigint: true })))
+        }
+        expect(changes.flatMap(({ gained }) => gained)).toHaveLength(small.length)
+        expect(store.models()).toMatchObject([{ state: 'complete', files: small.length }])
+        await reopen()
+        expect(store.models()).toMatchObject([{ state: 'complete' }])
+        expect(await store.readChunk(config.root, 0).catch(() => 'not here')).toBe('not here')
+        expect(await store.readChunk(small[7]?.root ?? config.root, 0)).toEqual(small[7]?.bytes)
+      })
+
+      test('fails only the file that has something in its way', async () => {
+        const [mine, same, free] = small as [TestFile, TestFile, TestFile]
+        const publishing = await Promise.all(
+          [mine, same, free].map(async (file, index) => {
+            const partial = await store.openPartial(partialSpec(user, `${index}.json`, file))
+            await writeChunks(partial, file)
+            return partial
+          }),
+        )
+        await writeFile(join(user, '0.json'), 'mine')
+        await writeFile(join(user, '1.json'), same.bytes)
+        const outcomes = await Promise.allSettled(publishing.map(partial => partial.publish()))
+        expect(outcomes.map(({ status }) => status)).toEqual(['rejected', 'fulfilled', 'fulfilled'])
+        expect(outcomes[0]).toMatchObject({ reason: { code: 'CONFLICT' } })
+        for (const partial of publishing) await partial[Symbol.asyncDispose]()
+        await store.tidy(user)
+        expect((await readdir(user)).toSorted()).toEqual(['0.json', '1.json', '2.json'])
+        expect(await readFile(join(user, '0.json'), 'utf8')).toBe('mine')
+      })
+
+      test('takes only its own chunk, under its own SHA-256, and leaves nothing when it is given up', async () => {
+        const [file, other] = small as [TestFile, TestFile]
+        const spec = partialSpec(user, 'a.json', file)
+        {
+          await using partial = await store.openPartial(spec)
+          const [wrong] = other.blocks as [VerifiedBlock]
+          await expect(partial.write(0, wrong)).rejects.toThrow(IntegrityError)
+          await expect(
+            partial.writeThrough(0, () => Promise.reject(new UnavailableError('gone'))),
+          ).rejects.toThrow(/^gone$/)
+          expect(partial.held.count).toBe(0)
+          await writeChunks(partial, file)
+        }
+        {
+          await using lie = await store.openPartial({ ...spec, sha256: other.sha256 })
+          await writeChunks(lie, file)
+          await expect(lie.publish()).rejects.toThrow(/this manifest|the manifest says/)
+        }
+        await store.tidy(user)
+        expect(await readdir(user)).toEqual([])
+        expect(store.held(file.root)).toBeUndefined()
+      })
+
+      test('replaces one that a power cut left without its bytes, also where the user said to pull to', async () => {
+        const [file] = small as [TestFile]
+        await seedModel(store, user, { 'a.json': file }, { origin: 'pulled' })
+        await writeFile(join(user, 'a.json'), '')
+        await store.refresh()
+        expect(store.models()).toMatchObject([{ state: 'changed' }])
+        await using partial = await store.openPartial(partialSpec(user, 'a.json', file))
+        await writeChunks(partial, file)
+        expect(await partial.publish()).toMatchObject({ keptAs: undefined })
+        expect(await readFile(join(user, 'a.json'))).toEqual(file.bytes)
+        expect(store.models()).toMatchObject([{ state: 'complete' }])
       })
     })
 
