@@ -227,7 +227,7 @@ const infoSchema = z.object({
   pipeline_tag: shortText.nullish(),
   library_name: shortText.nullish(),
   lastModified: shortText.nullish(),
-  cardData: z.unknown(),
+  cardData: z.unknown().optional(),
 })
 
 const refSchema = z.object({ name: shortText, targetCommit: oid })

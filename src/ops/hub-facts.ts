@@ -21,7 +21,7 @@ const factsSchema = z.object({
   lastModified: z.string().nullable().catch(null),
   tags: z.array(z.string()).catch([]),
   refs: z.record(z.string(), z.string()).catch({}),
-  cardData: z.unknown(),
+  cardData: z.unknown().optional(),
   /** Xet hashes by path. */
   xet: z.record(z.string(), z.string()).catch({}),
 })
@@ -94,9 +94,10 @@ function originView(origin: Origin): SourceView {
     kind: origin.type as SourceView['kind'],
     commit: origin.revision,
     whole: origin.isWhole,
-    upstream: origin.upstream,
+    upstream: origin.upstream === '' ? null : origin.upstream,
     seenAtMs: origin.seenAtMs,
     ...facts,
+    cardData: facts.cardData ?? null,
     xetHashes: Object.keys(xet).length,
   }
 }

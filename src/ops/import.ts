@@ -24,6 +24,7 @@ import { pointerText } from '../manifest/git-commit.ts'
 import { type ManifestSource, sealManifest } from '../manifest/manifest.ts'
 import { refuseHome } from './home-guard.ts'
 import { factsOf, type HubFacts, noFacts } from './hub-facts.ts'
+import { hubSeedsOf } from './hub-seed.ts'
 import { linkTo } from './link.ts'
 import { openMeter } from './meter.ts'
 import { hubDeps, type MirrorDeps, mirrorName, refuseClosed } from './mirror.ts'
@@ -80,7 +81,7 @@ export async function importCommit(
 function keep(
   deps: MirrorDeps,
   request: ImportRequest,
-  { repo: { type, repo }, commit, files, facts }: Listed,
+  { repo: { type, repo }, commit, files, facts, proof }: Listed,
   imported: ImportedModel,
 ): Pick<ImportedEvent, 'link' | 'manifest' | 'name'> {
   const { store, net, clock } = deps
@@ -116,13 +117,18 @@ function keep(
     type,
     repo,
     revision: commit,
-    upstream: request.upstream ?? hubUrl,
+    // A clone was not compared with anything that is still there.
+    upstream: proof === 'commit' ? '' : (request.upstream ?? hubUrl),
     isWhole: true,
     seenAtMs: clock.now(),
     facts: JSON.stringify(facts),
   })
   net.providedChanged()
-  return { manifest, name: held.name ?? null, link: linkTo(net, held) }
+  return {
+    manifest,
+    name: held.name ?? null,
+    link: linkTo(net, held, hubSeedsOf(store, sealed.cid)),
+  }
 }
 
 async function listCommit(

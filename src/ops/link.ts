@@ -6,6 +6,7 @@ import { decodeManifest } from '../manifest/manifest.ts'
 import type { Net } from '../net/net.ts'
 import { checkWebSeeds, type WebSeedOptions } from '../net/web/web-seeds.ts'
 import type { HeldModel, Store } from '../store/store.ts'
+import { hubSeedsOf } from './hub-seed.ts'
 import { findModel, type ModelStore } from './models.ts'
 import { formatLink, linkWebSeedsMax } from './ref.ts'
 
@@ -14,7 +15,7 @@ const addressesMax = 2
 const isLoopback = /^\/(?:ip4\/127\.|ip6\/::1\/)/u
 
 export interface LinkDeps {
-  readonly store: ModelStore & Pick<Store, 'manifestBlock'>
+  readonly store: ModelStore & Pick<Store, 'manifestBlock' | 'originOf'>
   readonly net: Pick<Net, 'addresses'>
   readonly webSeeds: WebSeedOptions
 }
@@ -31,9 +32,11 @@ export function linkOf(deps: LinkDeps, ref: string, webSeeds: readonly string[])
   }
   const block = store.manifestBlock(manifest)
   if (block !== undefined) checkWebSeeds(webSeeds, deps.webSeeds, decodeManifest(block).files)
+  // Those that were named come first: a link has room for a few.
+  const urls = [...new Set([...webSeeds, ...hubSeedsOf(store, manifest)])]
   return {
     type: 'link',
-    link: linkTo(net, model, webSeeds),
+    link: linkTo(net, model, urls),
     manifest: manifest.toString(),
     name: name ?? null,
   }

@@ -52,12 +52,6 @@ export interface MirrorJob {
 
 export type ReadRange = (start: number, end: number) => Promise<Buffer>
 
-export interface Obtained {
-  readonly file: NewFile
-  /** Whether it was here already, at its place or elsewhere. */
-  readonly isReused: boolean
-}
-
 /** One request: long enough for a CDN, short enough to be asked again. */
 const requestBytes = 16 * MiB
 /** Connections for one file. */
@@ -66,12 +60,16 @@ const requestsAtOnce = 6
 const failuresMax = 6
 
 /** IntegrityError when the hub's bytes are not what it says; ConflictError when another file is at the place. */
-export async function obtainFile(deps: MirrorFileDeps, job: MirrorJob): Promise<Obtained> {
-  const here = await takeExisting(deps, job)
-  if (here !== undefined) return { file: here, isReused: true }
-  const copied = await copyLocal(deps, job)
-  if (copied !== undefined) return { file: copied, isReused: true }
-  return { file: await fetchFile(deps, job), isReused: false }
+export async function obtainFile(deps: MirrorFileDeps, job: MirrorJob): Promise<NewFile> {
+  return (await localFile(deps, job)) ?? (await fetchFile(deps, job))
+}
+
+/** What needs no network: the file is at its place, or can be copied there. */
+export async function localFile(
+  deps: MirrorFileDeps,
+  job: MirrorJob,
+): Promise<NewFile | undefined> {
+  return (await takeExisting(deps, job)) ?? (await copyLocal(deps, job))
 }
 
 /** What lies at the place, when it is the file. */

@@ -27,13 +27,16 @@ import type { Net } from '../net/net.ts'
 import { statLink } from '../store/files.ts'
 import type { NewFile } from '../store/new-file.ts'
 import type { NewModel, Origin } from '../store/store.ts'
+import { bothAllow } from '../transfer/allowance.ts'
 import { refuseHome } from './home-guard.ts'
 import { factsOf, type HubFacts } from './hub-facts.ts'
+import { hubSeedsOf } from './hub-seed.ts'
 import { linkTo } from './link.ts'
-import { openMeter } from './meter.ts'
 import { changesBetween } from './mirror-changes.ts'
-import { type MirrorFileDeps, type MirrorJob, obtainFile } from './mirror-file.ts'
+import { localFile, type MirrorFileDeps, type MirrorJob, obtainFile } from './mirror-file.ts'
 import { guessedBytesMin, type LocalTensors, localTensorsOf, openGuess } from './mirror-guess.ts'
+import { type MirrorProgress, openProgress } from './mirror-progress.ts'
+import { obtainFromSwarm } from './mirror-swarm.ts'
 import type { OperationOptions } from './operation.ts'
 import type { PullDeps } from './pull.ts'
 import { isName } from './ref.ts'
@@ -41,7 +44,7 @@ import { selectPaths } from './select.ts'
 
 export interface MirrorDeps extends PullDeps {
   readonly pool: HashPool
-  readonly net: PullDeps['net'] & Pick<Net, 'addresses'>
+  readonly net: PullDeps['net'] & Pick<Net, 'addresses' | 'peers'>
 }
 
 /** Files on their way; their requests share the connections to one host. */
@@ -63,7 +66,7 @@ export async function mirror(
     token: request.token,
     agent: deps.webSeeds.agent,
   })
-  const progress = openProgress(deps, options)
+  const progress = openProgress(deps.clock, options)
   progress.listing()
   const info = await hub.info(ref, options.signal)
   refuseClosed(info, request)
@@ -131,7 +134,7 @@ interface Run {
   readonly isWhole: boolean
   readonly folder: string
   /** Absolute place of a file. */
-  placeOf(path: string): string
+  readonly placeOf: (path: string) => string
   /** What was mirrored of this repository before, newest first. */
   readonly before: readonly Origin[]
   readonly changes: MirroredEvent['changes']
@@ -206,7 +209,7 @@ function manifestFiles({ store }: MirrorDeps, { manifest }: Origin): readonly Ma
 interface Work {
   readonly options: OperationOptions
   readonly request: MirrorRequest
-  readonly progress: Progress
+  readonly progress: MirrorProgress
 }
 
 interface Obtained {
@@ -214,52 +217,76 @@ interface Obtained {
   readonly file: NewFile
 }
 
+/** What is here, then what the network knows, and the rest from the hub alone. */
 async function obtainAll(
   deps: MirrorDeps,
   hub: Hub,
   run: Run,
   { options, request, progress }: Work,
 ): Promise<Obtained[]> {
-  const { store, clock, log, pool } = deps
-  const { signal } = options
-  progress.start(run)
+  const { store, clock, pool } = deps
+  const { down } = deps.net.bandwidth
+  const own = request.maxDown === undefined ? undefined : new RateLimit(clock, request.maxDown)
+  progress.start(run.files)
   await store.checkSpace(run.folder, await missingBytes(run))
-  const limits = [deps.net.bandwidth.down]
-  if (request.maxDown !== undefined) limits.unshift(new RateLimit(clock, request.maxDown))
   const fileDeps: MirrorFileDeps = {
+    ...deps,
     hub,
-    pool,
-    store,
-    clock,
-    log,
     async take(bytes, taking) {
-      for (const limit of limits) await limit.take(bytes, taking)
+      await own?.take(bytes, taking)
+      await down.take(bytes, taking)
     },
   }
   pool.warm()
+  const jobOf = jobsOf(deps, run, progress)
+  const obtained: Obtained[] = []
+  const left: HubFile[] = []
+  const all = async (
+    files: readonly HubFile[],
+    obtain: (job: MirrorJob) => Promise<NewFile | undefined>,
+  ): Promise<void> => {
+    const work = async (from: HubFile, signal: AbortSignal): Promise<void> => {
+      const file = await obtain(jobOf(from, signal))
+      if (file === undefined) left.push(from)
+      else obtained.push({ from, file })
+      if (file !== undefined) progress.done(from)
+    }
+    for await (const _ of mapLimit(files, filesAtOnce, work, options.signal)) continue
+  }
+  await all(run.files, job => localFile(fileDeps, job))
+  await obtainFromSwarm(deps, {
+    files: left,
+    folder: run.folder,
+    placeOf: run.placeOf,
+    hubUrl: request.token === undefined ? hub.treeUrl(run.info, run.info.commit) : undefined,
+    allowance: own === undefined ? down : bothAllow(own, down),
+    progress,
+    options,
+  })
+  await all(left.splice(0), job => obtainFile(fileDeps, job))
+  return obtained
+}
+
+function jobsOf(
+  deps: MirrorDeps,
+  run: Run,
+  progress: MirrorProgress,
+): (file: HubFile, signal: AbortSignal) => MirrorJob {
   const knownBySha1 = sha256ByOid(deps, run.before)
   const locals = lazily(() => localTensorsOf(weightPlaces(deps, run)))
-  const obtained: Obtained[] = []
-  const work = async (file: HubFile, inner: AbortSignal): Promise<Obtained> => {
-    const job: MirrorJob = {
-      from: { ...run.info, commit: run.info.commit, file },
-      sha256: knownBySha1.get(file.gitOid),
-      folder: run.folder,
-      place: run.placeOf(file.path),
-      ownFolder: deps.modelsFolder,
-      guess: async (read, partial) =>
-        file.size < guessedBytesMin
-          ? undefined
-          : openGuess({ locals: await locals(), read, signal: inner }, partial),
-      onBytes: bytes => progress.fetched(file, bytes),
-      signal: inner,
-    }
-    const { file: found, isReused } = await obtainFile(fileDeps, job)
-    progress.done(file, isReused)
-    return { from: file, file: found }
-  }
-  for await (const one of mapLimit(run.files, filesAtOnce, work, signal)) obtained.push(one)
-  return obtained
+  return (file, signal) => ({
+    from: { ...run.info, commit: run.info.commit, file },
+    sha256: knownBySha1.get(file.gitOid),
+    folder: run.folder,
+    place: run.placeOf(file.path),
+    ownFolder: deps.modelsFolder,
+    guess: async (read, partial) =>
+      file.size < guessedBytesMin
+        ? undefined
+        : openGuess({ locals: await locals(), read, signal }, partial),
+    onBytes: bytes => progress.fetched(file, bytes),
+    signal,
+  })
 }
 
 /** Of files that nobody has the bytes of yet; what partial files hold is counted, and is little wrong. */
@@ -337,7 +364,11 @@ function keep(
     facts: JSON.stringify(facts),
   })
   net.providedChanged()
-  return { manifest: sealed.cid.toString(), name: held.name ?? null, link: linkTo(net, held) }
+  return {
+    manifest: sealed.cid.toString(),
+    name: held.name ?? null,
+    link: linkTo(net, held, hubSeedsOf(store, sealed.cid)),
+  }
 }
 
 function seal(run: Run, obtained: readonly Obtained[]): SealedManifest {
@@ -375,55 +406,4 @@ export function mirrorName(
   const holder = store.models().find(other => other.name === name)
   const isTaken = holder !== undefined && holder.manifest.toString() !== manifest
   return isWhole || !isTaken ? name : undefined
-}
-
-interface Progress {
-  listing(): void
-  start(run: Run): void
-  fetched(file: HubFile, bytes: number): void
-  done(file: HubFile, isReused: boolean): void
-  bytes(): Pick<MirroredEvent, 'bytesFetched' | 'bytesFromPeers' | 'bytesReused'>
-}
-
-function openProgress({ clock }: MirrorDeps, { onEvent }: OperationOptions): Progress {
-  const meter = openMeter(clock, onEvent)
-  let totals = { filesTotal: 0, bytesTotal: 0 }
-  let filesDone = 0
-  let bytesDone = 0
-  let bytesFetched = 0
-  const fetchedOf = new Map<string, number>()
-  const report = (file?: string): void => {
-    const underWay = [...fetchedOf.values()].reduce((sum, bytes) => sum + bytes, 0)
-    meter.report({
-      phase: 'fetching',
-      filesDone,
-      ...totals,
-      bytesDone: Math.min(totals.bytesTotal, bytesDone + underWay),
-      peers: bytesFetched > 0 ? 1 : 0,
-      ...(file === undefined ? {} : { file }),
-    })
-  }
-  return {
-    listing: () => meter.report({ phase: 'listing', filesDone, bytesDone, ...totals, peers: 0 }),
-    start: ({ files, bytes }) => {
-      totals = { filesTotal: files.length, bytesTotal: bytes }
-      report()
-    },
-    fetched: ({ path, size }, bytes) => {
-      bytesFetched += bytes
-      fetchedOf.set(path, Math.min(size, (fetchedOf.get(path) ?? 0) + bytes))
-      report(path)
-    },
-    done: ({ path, size }) => {
-      fetchedOf.delete(path)
-      filesDone += 1
-      bytesDone += size
-      report(path)
-    },
-    bytes: () => ({
-      bytesFetched,
-      bytesFromPeers: 0,
-      bytesReused: Math.max(0, bytesDone - bytesFetched),
-    }),
-  }
 }

@@ -189,7 +189,7 @@ export interface Origin {
   readonly repo: string
   /** The commit. */
   readonly revision: string
-  /** URL that it was fetched from. */
+  /** URL of the hub that it was compared with; empty when none was asked. */
   readonly upstream: string
   /** All files of the commit. */
   readonly isWhole: boolean

@@ -288,6 +288,15 @@ test('a token goes to the hub and to nobody that it leads to', async () => {
   ).not.toContain('hf_secret')
 })
 
+test('a repository of which the hub says next to nothing is mirrored', async () => {
+  const commit = hub.commit('org/m', files)
+  const url = (exchange: MockExchange): boolean => exchange.url.includes('/revision/')
+  misbehave(url, 1, ({ response }) => {
+    response.writeHead(200).end(JSON.stringify({ id: 'org/m', sha: commit }))
+  })
+  expect(await mirror()).toMatchObject({ licence: null, gated: null, commit })
+})
+
 test('a renamed repository has its new name', async () => {
   hub.commit('org/old', files)
   hub.rename('org/old', 'org/new')

@@ -84,10 +84,18 @@ test('mirrors a commit whole: every file, its source, and what the hub says of i
   expect(again).toMatchObject({ manifest: mirrored.manifest, bytesFetched: 0 })
 })
 
-test('two who mirror one commit have one model, and a third pulls it from them', async () => {
+test('two who mirror one commit have one model, the second from the first, and a third pulls it', async () => {
   const other = await stage.start('other', [machine])
   const to = stage.file('other-copy')
+  hub.behave = ({ server, response, serve }) => {
+    // Large files are nowhere but at the first.
+    if (server === 'cdn') response.destroy()
+    else serve()
+  }
   const mirrored = await mirror(other, 'hf:org/Model', '--to', to)
+  hub.behave = undefined
+  expect(mirrored.bytesFromPeers).toBe(files['model.safetensors'].length)
+  await expectSameFiles(to, folder)
   const first = await mirror(machine, 'hf:org/Model')
   expect(mirrored.manifest).toBe(first.manifest)
   const third = await stage.start('third', [machine, other])

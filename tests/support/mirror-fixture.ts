@@ -66,6 +66,7 @@ export async function openMirrorFixture(
       bandwidth: openBandwidth(clock),
       providedChanged: () => undefined,
       addresses: () => [],
+      peers: () => [],
     },
     webSeeds: { allowPrivate: false, agent: 'commonweight/test' },
     random: Math.random,

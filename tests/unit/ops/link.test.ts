@@ -48,6 +48,7 @@ function linkWith(files: number, webSeeds: readonly string[]): string {
     models: () => [held],
     filesOf: () => [],
     manifestBlock: () => block,
+    originOf: () => undefined,
   }
   const net = { addresses: () => ['/ip4/192.0.2.7/tcp/4011'] }
   const options = { allowPrivate: false, agent: 'test' }
