@@ -104,7 +104,7 @@ function originView(origin: Origin): SourceView {
 
 /** Nothing but what the manifest claims. */
 function claimView({ hub, repo, type, commit }: ManifestSource): SourceView {
-  const { xet: _, ...rest } = noFacts
+  const { xet: _, cardData, ...rest } = noFacts
   return {
     type: 'source',
     hub,
@@ -115,6 +115,7 @@ function claimView({ hub, repo, type, commit }: ManifestSource): SourceView {
     upstream: null,
     seenAtMs: null,
     ...rest,
+    cardData,
     xetHashes: 0,
   }
 }
