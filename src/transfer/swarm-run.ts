@@ -3,10 +3,9 @@
  * publishes files. Decides nothing itself but when to give up.
  */
 
-import { IntegrityError, messageOf, UnavailableError } from '../core/errors.ts'
+import { UnavailableError } from '../core/errors.ts'
 import { second } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
-import type { Partial } from '../store/partial.ts'
 import { type ChunkOutcome, fetchChunk } from './chunk-fetch.ts'
 import type {
   DownloadDeps,
@@ -15,12 +14,12 @@ import type {
   DownloadRequest,
   WantedFile,
 } from './request.ts'
-import { readLocalChunk } from './reuse.ts'
+import { RunFiles } from './run-files.ts'
 import { Session } from './session.ts'
 import type { SessionAction, SessionEvent } from './session-events.ts'
 import type { HaveUpdate, Source, SourceId } from './source.ts'
 import { TableFetcher } from './table-fetcher.ts'
-import { bytesHeld, type Tally } from './tally.ts'
+import type { Tally } from './tally.ts'
 
 /** Deadlines are seconds; progress is told four times a second. */
 const tickMs = second / 4
@@ -28,12 +27,6 @@ const tickMs = second / 4
 const activeMs = 5 * second
 /** Sources that come and go would otherwise fill the terminal with "waiting". */
 const noticeMs = 30 * second
-
-interface RunFile {
-  readonly wanted: WantedFile
-  table: ChunkTable | undefined
-  partial: Partial | undefined
-}
 
 type RequestAction = Extract<SessionAction, { type: 'request' }>
 
@@ -43,7 +36,7 @@ export class SwarmRun {
   readonly #options: DownloadOptions & { readonly tally: Tally }
   readonly #session: Session
   readonly #tables: TableFetcher
-  readonly #files: RunFile[]
+  readonly #files: RunFiles
   readonly #fileByRoot = new Map<string, number>()
   readonly #sources = new Map<SourceId, Source>()
   readonly #requests = new Map<SourceId, Map<string, AbortController>>()
@@ -51,9 +44,6 @@ export class SwarmRun {
   readonly #finished = Promise.withResolvers<void>()
   /** Opening, writing, publishing: waited for before the files are closed. */
   readonly #tasks = new Set<Promise<void>>()
-  /** Local chunks are copied one file after the other: disks like that, and it bounds memory. */
-  #copying: Promise<unknown> = Promise.resolve()
-  #copies = 0
   /** Reads and writes of this machine's disk under way: while they last, nobody is waited for. */
   #localWork = 0
   #hadSources = false
@@ -70,12 +60,17 @@ export class SwarmRun {
     this.#deps = deps
     this.#request = request
     this.#options = options
-    this.#files = request.files.map(wanted => ({ wanted, table: undefined, partial: undefined }))
+    this.#files = new RunFiles(deps, request, {
+      tally: options.tally,
+      signal: this.#stop.signal,
+      onNotice: options.onNotice,
+      onProgress: () => this.#progressed(),
+    })
     for (const [file, { root }] of request.files.entries()) {
       this.#fileByRoot.set(root.toString(), file)
     }
     this.#session = new Session({
-      files: this.#files.length,
+      files: request.files.length,
       random: () => deps.random(),
       allowance: options.allowance,
       isSequential: options.order === 'sequential',
@@ -106,7 +101,7 @@ export class SwarmRun {
       this.#leaveAllowance?.()
       for (const source of this.#sources.values()) this.#cancelAll(source.id)
       while (this.#tasks.size > 0) await Promise.all(this.#tasks)
-      await this.#closeFiles()
+      await this.#files.close()
     }
   }
 
@@ -126,17 +121,6 @@ export class SwarmRun {
       await work()
     } finally {
       this.#localWork -= 1
-    }
-  }
-
-  async #closeFiles(): Promise<void> {
-    for (const file of this.#files) {
-      try {
-        await file.partial?.[Symbol.asyncDispose]()
-      } catch (error) {
-        const { path } = file.wanted
-        this.#deps.log.warn('closing a partial file failed', { path, error: messageOf(error) })
-      }
     }
   }
 
@@ -203,7 +187,7 @@ export class SwarmRun {
     source.closed.addEventListener('abort', onClosed, { once: true, signal: this.#stop.signal })
     const { id, requestsMax, isUnlimited } = source
     this.#apply({ type: 'source-added', source: id, requestsMax, isUnlimited })
-    this.#watch(source, [...this.#files.keys()])
+    this.#watch(source, [...this.#files.all.keys()])
     this.#tables.wake()
   }
 
@@ -232,7 +216,7 @@ export class SwarmRun {
   /** Asks to be told of those of the files whose chunks are known. */
   #watch(source: Source, files: readonly number[]): void {
     const watched = files.flatMap(file => {
-      const { wanted, table } = this.#files[file] as RunFile
+      const { wanted, table } = this.#files.get(file)
       return table === undefined ? [] : { root: wanted.root, chunks: table.count }
     })
     if (watched.length === 0) return
@@ -250,15 +234,15 @@ export class SwarmRun {
 
   /** Those that need nobody: small files are their own table, others may be known here. */
   #learnTables(): void {
-    for (const [file, { wanted }] of this.#files.entries()) {
+    for (const [file, { wanted }] of this.#files.all.entries()) {
       const table = this.#tables.local(wanted)
       if (table !== undefined) this.#know(file, table)
     }
   }
 
   async #fetchTables(): Promise<void> {
-    const unknown = this.#files.flatMap(({ table }, file) => (table === undefined ? file : []))
-    const wanted = (file: number): WantedFile => (this.#files[file] as RunFile).wanted
+    const unknown = this.#files.all.flatMap(({ table }, file) => (table === undefined ? file : []))
+    const wanted = (file: number): WantedFile => this.#files.get(file).wanted
     await this.#tables.fetchAll(unknown, wanted, this.#stop.signal, (file, table) => {
       this.#progressed()
       this.#know(file, table)
@@ -267,8 +251,7 @@ export class SwarmRun {
   }
 
   #know(file: number, table: ChunkTable): void {
-    const entry = this.#files[file] as RunFile
-    entry.table = table
+    this.#files.get(file).table = table
     this.#apply({ type: 'file-known', file, table })
   }
 
@@ -278,7 +261,7 @@ export class SwarmRun {
     const { index, length } = action
     const source = this.#sources.get(action.source)
     const requests = this.#requests.get(action.source)
-    const { wanted, partial, table } = this.#files[action.file] as RunFile
+    const { wanted, partial, table } = this.#files.get(action.file)
     if (source === undefined || requests === undefined) return
     if (partial === undefined || table === undefined) return
     const request = new AbortController()
@@ -325,77 +308,20 @@ export class SwarmRun {
   // Files.
 
   async #open(file: number): Promise<void> {
-    const entry = this.#files[file] as RunFile
-    const { root, sha256, place, size } = entry.wanted
-    const table = entry.table as ChunkTable
-    const { folder } = this.#request
-    const isFirst = entry.partial === undefined
-    entry.partial = await this.#deps.store.openPartial({ root, sha256, table, place, folder })
-    const heldBefore = bytesHeld(table, entry.partial.held)
-    if (isFirst) this.#options.tally.reused(heldBefore)
-    if (heldBefore < size) await this.#copyLocal(entry, table)
-    this.#apply({ type: 'file-opened', file, held: entry.partial.held })
-  }
-
-  /** Chunks that lie in other files of this machine. */
-  async #copyLocal(entry: RunFile, table: ChunkTable): Promise<void> {
-    const { store } = this.#deps
-    const partial = entry.partial as Partial
-    const copy = async (): Promise<void> => {
-      for (let index = 0; index < table.count; index += 1) {
-        if (this.#stop.signal.aborted) return
-        if (partial.held.has(index)) continue
-        const places = store.findChunk(table.digest(index))
-        if (places.length === 0) continue
-        const block = await readLocalChunk(this.#deps, table.digest(index), places)
-        if (block === undefined) continue
-        await partial.write(index, block)
-        this.#options.tally.reused(block.bytes.length)
-        this.#progressed()
-      }
-    }
-    const isNeeded = (index: number): boolean =>
-      !partial.held.has(index) && store.findChunk(table.digest(index)).length > 0
-    if (!someIndex(table.count, isNeeded)) return
-    const before = this.#copying
-    const turn = Promise.withResolvers<void>()
-    this.#copying = turn.promise
-    this.#copies += 1
-    try {
-      await before
-      await copy()
-    } finally {
-      this.#copies -= 1
-      turn.resolve()
-    }
+    const held = await this.#files.open(file)
+    this.#apply({ type: 'file-opened', file, held })
   }
 
   async #park(file: number): Promise<void> {
-    const entry = this.#files[file] as RunFile
-    await entry.partial?.[Symbol.asyncDispose]()
+    await this.#files.park(file)
     this.#apply({ type: 'file-parked', file })
   }
 
   async #publish(file: number): Promise<void> {
-    const entry = this.#files[file] as RunFile
-    const partial = entry.partial as Partial
-    if (!partial.held.isFull) {
-      // The store read some of it back and found it damaged: that is fetched again.
-      this.#apply({ type: 'file-opened', file, held: partial.held })
-      return
-    }
-    try {
-      const { keptAs } = await partial.publish()
-      if (keptAs !== undefined) this.#options.onNotice('info', keptNotice(keptAs))
-      await partial[Symbol.asyncDispose]()
-    } catch (error) {
-      if (error instanceof IntegrityError) entry.wanted.table?.blame?.(error)
-      throw error
-    }
-    entry.partial = undefined
-    this.#progressed()
-    this.#options.tally.fileDone()
-    this.#apply({ type: 'file-done', file })
+    const held = await this.#files.publish(file)
+    if (held === undefined) this.#apply({ type: 'file-done', file })
+    // What was found damaged is fetched again.
+    else this.#apply({ type: 'file-opened', file, held })
   }
 
   // Time.
@@ -418,7 +344,7 @@ export class SwarmRun {
   }
 
   #phase(): DownloadProgress['phase'] {
-    if (this.#copies > 0) return 'reusing'
+    if (this.#files.isCopying) return 'reusing'
     if (!this.#hadSources) return 'finding'
     if (this.#session.isWaiting && this.#tables.inFlight === 0) return 'waiting'
     return this.#session.missing === 0 ? 'publishing' : 'fetching'
@@ -430,34 +356,28 @@ export class SwarmRun {
 
   #noticeWaiting(): void {
     const nowMs = this.#deps.clock.monotonic()
-    const isKnown = this.#files.every(({ table }) => table !== undefined)
+    const isKnown = this.#files.all.every(({ table }) => table !== undefined)
     if (!this.#hadSources || !isKnown || nowMs - this.#noticeAtMs < noticeMs) return
     this.#noticeAtMs = nowMs
-    const left = this.#files.length - this.#session.filesDone
+    const left = this.#request.files.length - this.#session.filesDone
     const what = left === 1 ? 'a file' : `${left} files`
     this.#options.onNotice('info', `nobody known serves what is missing of ${what}: waiting`)
   }
 
   #givenUp(): UnavailableError {
-    const left = this.#files.length - this.#session.filesDone
+    const left = this.#request.files.length - this.#session.filesDone
     const why = this.#hadSources ? 'nobody serves what is missing' : 'no source was found'
-    return new UnavailableError(`${left} of ${this.#files.length} files are not whole: ${why}`, {
-      hint: 'run the same pull again later: what was fetched is kept',
-    })
+    return new UnavailableError(
+      `${left} of ${this.#request.files.length} files are not whole: ${why}`,
+      {
+        hint: 'run the same pull again later: what was fetched is kept',
+      },
+    )
   }
-}
-
-function keptNotice(path: string): string {
-  return `the damaged file is kept as ${path}: delete it when you do not need it`
 }
 
 const cancelled = new UnavailableError('not needed any more')
 
 function keyOf({ file, index }: { file: number; index: number }): string {
   return `${file}/${index}`
-}
-
-function someIndex(count: number, test: (index: number) => boolean): boolean {
-  for (let index = 0; index < count; index += 1) if (test(index)) return true
-  return false
 }
