@@ -21,6 +21,7 @@ export default defineConfig({
         },
       },
       { test: { name: 'interop', include: ['tests/interop/**/*.test.ts'], ...noBench, ...slow } },
+      { test: { name: 'lab', include: ['tests/lab/**/*.test.ts'], ...noBench, ...slow } },
       { test: { name: 'e2e', include: ['tests/e2e/**/*.test.ts'], ...noBench, ...slow } },
     ],
   },

@@ -52,6 +52,8 @@ export interface MachineOptions {
   readonly listen?: string
   /** Settings of the daemon as variables: `{ COMMONWEIGHT_LOG_LEVEL: 'debug' }`. */
   readonly env?: Readonly<Record<string, string>>
+  /** What the daemon's command begins with: `ip netns exec NAME`, to run in another network. */
+  readonly within?: readonly string[]
 }
 
 const environment = {
@@ -69,13 +71,14 @@ export async function startMachine(
   world: World,
   name: string,
   bootstrap: readonly string[],
-  { listen = '/ip4/127.0.0.1/tcp/0', env = {} }: MachineOptions = {},
+  { listen = '/ip4/127.0.0.1/tcp/0', env = {}, within = [] }: MachineOptions = {},
 ): Promise<Machine> {
   const home = join(world.folder, name)
   const args = ['--home', home, 'daemon', '--json', '--listen', listen]
   for (const address of bootstrap) args.push('--bootstrap', address)
   const startedMs = performance.now()
-  const child = spawn(world.command, args, {
+  const [program = world.command, ...words] = [...within, world.command, ...args]
+  const child = spawn(program, words, {
     env: { ...environment, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
@@ -105,7 +108,7 @@ export async function startMachine(
     readyAfterMs,
     peerId: String(ready['peerId']),
     address: String((ready['addresses'] as string[])[0]),
-    cw: (...words) => watch(words, () => undefined),
+    cw: (...asked) => watch(asked, () => undefined),
     watch,
     log: () => stderr,
     kill: () => end('SIGKILL'),
