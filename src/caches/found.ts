@@ -27,7 +27,6 @@ export interface FileClaim {
 
 /** A commit of a hub of which every file is here. */
 export interface WholeCommit {
-  /** 40 hex digits. */
   readonly commit: string
   readonly repo: string
   /** Undefined for what manifests do not know, like kernels. */
@@ -47,6 +46,8 @@ export interface FoundModel {
   readonly files: readonly FoundFile[]
   /** By path, for files that the cache says something of. */
   readonly claims: ReadonlyMap<string, FileClaim>
+  /** The hub's commit that the files are of, all of them or a part: 40 hex digits. */
+  readonly commit: string | undefined
   readonly whole: WholeCommit | undefined
   /** The cache knows of more files than are here. */
   readonly isPart: boolean
@@ -71,3 +72,8 @@ export interface ReadOptions {
 
 /** Files of one model that are looked at in one go. */
 export const looksAtOnce = 64
+
+/** Undefined when nothing is missing. */
+export function partRemark(here: number, missing: number): string | undefined {
+  return missing === 0 ? undefined : `a part: ${here} of ${here + missing} files`
+}

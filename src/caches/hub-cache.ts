@@ -20,7 +20,7 @@ import { manifestFilesMax } from '../manifest/manifest.ts'
 import { segmentsMax } from '../manifest/paths.ts'
 import { isGitOid, isRepoName, type SourceType } from '../manifest/source.ts'
 import { Enclosure, entriesOf, readSmall } from './enclosure.ts'
-import { type FoundEntry, looksAtOnce, type ReadOptions } from './found.ts'
+import { type FoundEntry, looksAtOnce, partRemark, type ReadOptions } from './found.ts'
 import { readTree, type TreeFile } from './hub-tree.ts'
 import { isNameable } from './nameable.ts'
 
@@ -133,6 +133,7 @@ async function readSnapshot(
       family: repo.folder,
       files,
       claims: tree ?? new Map(),
+      commit,
       whole: isWhole ? { commit, repo: repo.repo, type: repo.type } : undefined,
       isPart: missing > 0,
       remark: remarkOf(files.length, missing, walk.unnameable),
@@ -161,7 +162,7 @@ function remarkOf(
   if (first !== undefined) {
     return `left out: ${unnameable.length} with names that no model may have, as ${shown(first)}`
   }
-  return missing === 0 ? undefined : `a part: ${here} of ${here + missing} files`
+  return partRemark(here, missing)
 }
 
 class SnapshotWalk {

@@ -80,7 +80,13 @@ class FolderSearch {
         const file = await this.#cache.file(each, join(root, each))
         if (file !== undefined) files.push(file)
       }
-      const rest = { claims: new Map(), whole: undefined, isPart: false, remark: undefined }
+      const rest = {
+        claims: new Map(),
+        commit: undefined,
+        whole: undefined,
+        isPart: false,
+        remark: undefined,
+      }
       return { kind: 'model', ...about, family: about.folder, files, ...rest }
     } catch (error) {
       if (!(error instanceof CommonweightError)) throw error

@@ -105,7 +105,14 @@ async function readModel(
       files.push(await blobOf(cache, path, { sha256, size }))
       claims.set(path, { gitOid: undefined, sha256 })
     }
-    const rest = { files, claims, whole: undefined, isPart: false, remark: undefined }
+    const rest = {
+      files,
+      claims,
+      commit: undefined,
+      whole: undefined,
+      isPart: false,
+      remark: undefined,
+    }
     return { kind: 'model', cache: 'ollama', name, folder: place, family: place, ...rest }
   } catch (error) {
     if (!(error instanceof CommonweightError)) throw error

@@ -5,7 +5,7 @@ import { shown } from '../ingest/file-errors.ts'
 import { Enclosure } from './enclosure.ts'
 import type { CacheFolder, FoundEntry, ReadOptions } from './found.ts'
 import { readHubCache } from './hub-cache.ts'
-import { isLocalDir, readFolderModel } from './local-dir.ts'
+import { isLocalDir, readLocalDir } from './local-dir.ts'
 import { readModelFolders } from './model-folders.ts'
 import { readOllama } from './ollama.ts'
 
@@ -35,7 +35,7 @@ async function readEntries(
   switch (kind) {
     case 'hf':
       return (await isLocalDir(root))
-        ? [await readFolderModel(root, { cache: kind, name: undefined }, options)]
+        ? [await readLocalDir(root, options)]
         : readHubCache(root, options)
     case 'ollama':
       return readOllama(root, options)

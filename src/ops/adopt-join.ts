@@ -8,7 +8,7 @@ import type { FoundModel } from '../caches/found.ts'
 import { toHex } from '../core/bytes.ts'
 import { type CID, sameCid } from '../core/cid.ts'
 import type { HashedFile } from '../ingest/hash-file.ts'
-import { decodeManifest, type ManifestFile } from '../manifest/manifest.ts'
+import { decodeManifest, type Manifest } from '../manifest/manifest.ts'
 import type { HeldModel, Store } from '../store/store.ts'
 
 export type JoinStore = Pick<Store, 'addModel' | 'filesOf' | 'manifestBlock' | 'model' | 'models'>
@@ -29,21 +29,26 @@ export class Joining {
   }
 
   /**
-   * The held model of which these files are a part: when the cache says that some are missing, or when
-   * the model was adopted from this very place and was more then.
+   * The held model of which these files are a part: when the cache says that some are missing or that
+   * they are of the very commit, or when the model was adopted from this place and was more then.
    */
   partOf(found: FoundModel, files: ReadonlyMap<string, HashedFile>): HeldModel | undefined {
     if (found.cache !== 'hf' || found.whole !== undefined) return undefined
     const store = this.#store
     for (const cid of this.#candidates(files)) {
       const model = store.model(cid)
-      if (model === undefined || !(found.isPart || model.folder === found.folder)) continue
-      const listed = this.#filesOf(cid)
+      const manifest = this.#manifest(cid)
+      if (model === undefined || manifest === undefined) continue
+      const isCommit = manifest.source !== undefined && manifest.source.commit === found.commit
+      if (!(found.isPart || isCommit || model.folder === found.folder)) continue
+      // What has as many files is this very model, unless it knows more of them.
+      if (manifest.files.length < files.size + (isCommit ? 0 : 1)) continue
+      const listed = new Map(manifest.files.map(({ path, root }) => [path, root]))
       const isPart = [...files].every(([path, { root }]) => {
-        const file = listed.get(path)
-        return file !== undefined && sameCid(file.root, root)
+        const other = listed.get(path)
+        return other !== undefined && sameCid(other, root)
       })
-      if (isPart && listed.size > files.size) return model
+      if (isPart) return model
     }
     return undefined
   }
@@ -96,9 +101,8 @@ export class Joining {
     return wanting
   }
 
-  #filesOf(manifest: CID): ReadonlyMap<string, ManifestFile> {
-    const block = this.#store.manifestBlock(manifest)
-    if (block === undefined) return new Map()
-    return new Map(decodeManifest(block).files.map(file => [file.path, file]))
+  #manifest(cid: CID): Manifest | undefined {
+    const block = this.#store.manifestBlock(cid)
+    return block === undefined ? undefined : decodeManifest(block)
   }
 }

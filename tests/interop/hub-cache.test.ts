@@ -9,10 +9,12 @@ import { afterAll, beforeAll, describe, expect, test, type TestContext } from 'v
 import type { AdoptedEvent } from '../../src/api/adoption.ts'
 import { adoptRequestSchema } from '../../src/api/adoption.ts'
 import { pullRequestSchema } from '../../src/api/contract.ts'
+import { mirrorRequestSchema } from '../../src/api/mirror-contract.ts'
 import { MiB, minute } from '../../src/core/units.ts'
 import type { Node } from '../../src/node.ts'
 import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { witnessSha256 } from '../support/machine.ts'
+import { openMockHub } from '../support/mock-hub.ts'
 import { seededBytes } from '../support/model-files.ts'
 import { type Python, pythonWith } from './python.ts'
 
@@ -130,6 +132,36 @@ print(json.dumps({"snapshot": snapshot_download("org/model"),
     expect((await stat(join(snapshot, 'model.safetensors'))).nlink).toBeGreaterThan(1)
   })
 })
+
+test.for(['1.33.0', '2.0.0'])(
+  'what %s fetched from a hub is the model that a mirror of the commit is, offline',
+  { timeout },
+  async (version, context) => {
+    const python = await client(version, context)
+    await using near = await openHubGateway()
+    const folder = near.file('local')
+    const home = near.file('hf')
+    const mock = await openMockHub()
+    mock.repo('org/Model')
+    mock.commit(
+      'org/Model',
+      Object.fromEntries(Object.entries(files).map(([path, bytes]) => [path, Buffer.from(bytes)])),
+    )
+    const request = { kind: 'mirror', ref: 'hf:org/Model', upstream: mock.url }
+    const mirrored = await hub.node.mirror(mirrorRequestSchema.parse(request), options)
+    const env = { HF_ENDPOINT: mock.url, HF_HOME: home, HF_HUB_DISABLE_TELEMETRY: '1' }
+    const body = `from huggingface_hub import snapshot_download
+snapshot_download("org/Model")
+snapshot_download("org/Model", local_dir=sys.argv[1])`
+    await python.run(script(env, body), [folder])
+    await mock[Symbol.asyncDispose]()
+    const { manifest } = mirrored
+    expect(await adopt(near.node, join(home, 'hub'))).toMatchObject([{ manifest, state: 'new' }])
+    // The folder does not say whose commit it is; the model that is held does.
+    expect(await adopt(near.node, folder)).toMatchObject([{ manifest, state: 'known' }])
+    await hub.node.remove(manifest, { files: true })
+  },
+)
 
 test('hf cache verify agrees with a cache that we wrote', { timeout }, async context => {
   const python = await client('1.33.0', context)

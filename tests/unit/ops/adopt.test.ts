@@ -339,3 +339,14 @@ test('hard links in a cache are read once', async () => {
   await run()
   expect(placesHashed).toHaveLength(2)
 })
+
+test('an old snapshot without a list is the commit that is held, and no second model', async () => {
+  await writeSnapshot(scratch.file('new'), 'models--org--model', files, { tree: true })
+  const [whole] = (await run({ hf: [scratch.file('new')] })).models
+  await writeSnapshot(root, 'models--org--model', files)
+  const again = await run()
+  expect(again.models).toMatchObject([
+    { state: 'known', manifest: whole?.manifest, name: 'org/model' },
+  ])
+  expect(store.models()).toHaveLength(1)
+})
