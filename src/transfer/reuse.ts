@@ -5,6 +5,7 @@
 
 import { constants, copyFile, link, type FileHandle, open, stat } from 'node:fs/promises'
 import { toHex } from '../core/bytes.ts'
+import { sha256 as digestOf } from '../core/digest.ts'
 import { isAbort, IntegrityError, messageOf, systemCode } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
@@ -70,7 +71,8 @@ async function copyOne(deps: ReuseDeps, copy: Copy): Promise<boolean> {
   const { names, name } = splitPlace(request.folder, file.place)
   await using work = await openFolder(request.folder, [partialFolderName])
   await using target = await openFolder(request.folder, names)
-  const temporary = `${toHex(sha256)}.copy`
+  // A model may have the same bytes under two names, copied at the same time.
+  const temporary = `${toHex(digestOf(Buffer.from(file.path))).slice(0, 16)}-${toHex(sha256)}.copy`
   await removeFile(work.at(temporary))
   try {
     await cloneFile(deps, copy, work.at(temporary))
