@@ -24,6 +24,9 @@ export interface SessionFile {
   busy: number
 }
 
+/** Descriptors, and the files whose start costs nobody a wait. */
+const openFilesMaxDefault = 128
+
 export class FileList {
   readonly total: number
   #done = 0
@@ -37,7 +40,7 @@ export class FileList {
   /** Closed files of which somebody serves something. */
   readonly #ready = new Set<SessionFile>()
 
-  constructor(total: number, openMax: number) {
+  constructor(total: number, openMax = openFilesMaxDefault) {
     this.total = total
     this.#openMax = openMax
     this.#byFile = Array.from({ length: total })
@@ -132,8 +135,9 @@ export class FileList {
     entry.state = 'parking'
   }
 
-  parked(entry: SessionFile): void {
-    if (entry.state !== 'parking') return
+  parked(file: number): undefined {
+    const entry = this.get(file)
+    if (entry?.state !== 'parking') return
     this.#changing -= 1
     this.#open -= 1
     entry.state = 'closed'
@@ -148,8 +152,9 @@ export class FileList {
     return true
   }
 
-  finished(entry: SessionFile): void {
-    if (entry.state === 'done') return
+  finished(file: number): undefined {
+    const entry = this.get(file)
+    if (entry === undefined || entry.state === 'done') return
     if (entry.state !== 'closed') this.#open -= 1
     if (entry.state !== 'closed' && entry.state !== 'open') this.#changing -= 1
     this.#ready.delete(entry)

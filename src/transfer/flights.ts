@@ -3,9 +3,13 @@
  * is either asked of one to three sources, or arriving: being checked and written.
  */
 
+import { MiB } from '../core/units.ts'
 import type { SessionFile } from './file-list.ts'
 import { canHedge, type Flight, pickHedge } from './hedge.ts'
 import type { Peer } from './roster.ts'
+
+/** Asked for or not yet written, over all sources: what bounds a download's memory. */
+const bytesInFlightMaxDefault = 64 * MiB
 
 interface Arrival {
   readonly peer: Peer
@@ -21,7 +25,7 @@ export class Flights {
   #bytes = 0
 
   /** `bytesMax` is where no more is asked for; one chunk may go beyond it. */
-  constructor(bytesMax: number) {
+  constructor(bytesMax = bytesInFlightMaxDefault) {
     this.#bytesMax = bytesMax
   }
 

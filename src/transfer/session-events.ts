@@ -1,14 +1,26 @@
 /**
- * The language between a session, which decides, and whoever acts for it: today download.ts on one
- * thread, later a data plane of several. Files are numbered in the order of the download, chunks by
- * their index in the file.
+ * The language between a session, which decides, and swarm-run.ts, which acts for it. Files are numbered
+ * in the order of the download, chunks by their index in the file.
  */
 
 import type { Bitfield } from '../core/bitfield.ts'
 import { LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
 import type { Range } from '../core/ranges.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
+import type { Allowance } from './allowance.ts'
 import type { Source, SourceId } from './source.ts'
+
+export interface SessionOptions {
+  readonly files: number
+  /** 0 <= n < 1. */
+  readonly random: () => number
+  /** The limit on the speed of downloads, which the bytes asked for count against. None when left out. */
+  readonly allowance?: Pick<Allowance, 'isOpen' | 'spend'> | undefined
+  readonly openFilesMax?: number
+  readonly bytesInFlightMax?: number
+  /** Among equally rare chunks, the first ones of the first files. */
+  readonly isSequential?: boolean | undefined
+}
 
 export interface ChunkName {
   readonly file: number

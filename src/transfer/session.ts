@@ -6,34 +6,23 @@
  */
 
 import { ProtocolError } from '../core/errors.ts'
-import { MiB, minute } from '../core/units.ts'
-import type { Allowance } from './allowance.ts'
+import { minute } from '../core/units.ts'
 import { FileList, type SessionFile } from './file-list.ts'
 import { Flights } from './flights.ts'
 import type { Flight } from './hedge.ts'
 import { Picker } from './picker.ts'
 import { type Peer, Roster } from './roster.ts'
 import type { Ask } from './scoreboard.ts'
-import type { ChunkName, SessionAction, SessionEvent, SourceChunk } from './session-events.ts'
+import type {
+  ChunkName,
+  SessionAction,
+  SessionEvent,
+  SessionOptions,
+  SourceChunk,
+} from './session-events.ts'
 
-/** Descriptors, and the files whose start costs nobody a wait. */
-const openFilesMaxDefault = 128
-/** Asked for or not yet written, over all sources: what bounds a download's memory. */
-const bytesInFlightMaxDefault = 64 * MiB
 /** A refused chunk is asked for again after this, if the claim stands. */
 const refusedMs = minute
-
-export interface SessionOptions {
-  readonly files: number
-  /** 0 <= n < 1. */
-  readonly random: () => number
-  /** The limit on the speed of downloads, which the bytes asked for count against. None when left out. */
-  readonly allowance?: Pick<Allowance, 'isOpen' | 'spend'> | undefined
-  readonly openFilesMax?: number
-  readonly bytesInFlightMax?: number
-  /** Among equally rare chunks, the first ones of the first files. */
-  readonly isSequential?: boolean | undefined
-}
 
 export class Session {
   readonly #files: FileList
@@ -51,8 +40,8 @@ export class Session {
   readonly #isSequential: boolean
 
   constructor(options: SessionOptions) {
-    this.#files = new FileList(options.files, options.openFilesMax ?? openFilesMaxDefault)
-    this.#flights = new Flights(options.bytesInFlightMax ?? bytesInFlightMaxDefault)
+    this.#files = new FileList(options.files, options.openFilesMax)
+    this.#flights = new Flights(options.bytesInFlightMax)
     this.#allowance = options.allowance
     this.#picker = new Picker(options.random)
     this.#isSequential = options.isSequential ?? false
@@ -117,12 +106,9 @@ export class Session {
       case 'file-opened':
         return this.#fileOpened(event)
       case 'file-parked':
-      case 'file-done': {
-        const entry = this.#files.get(event.file)
-        const isDone = event.type === 'file-done'
-        if (entry !== undefined) this.#files[isDone ? 'finished' : 'parked'](entry)
-        return undefined
-      }
+        return this.#files.parked(event.file)
+      case 'file-done':
+        return this.#files.finished(event.file)
       case 'chunk-arrived':
         return this.#arrived(event)
       case 'chunk-verified':
