@@ -5,7 +5,7 @@
 
 import { createHash } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { MiB } from '../../src/core/units.ts'
+import { KiB, MiB, second } from '../../src/core/units.ts'
 import {
   type HubAnswer,
   type HubCall,
@@ -311,6 +311,46 @@ test('what only another node holds is fetched while it is read', async () => {
     const { body } = await near.ask(`/v2/near/model/blobs/${digest}`, call)
     expect(`sha256:${sha256(body)}`).toBe(digest)
   }
+})
+
+test('a digest that nobody was given here has nothing fetched', async () => {
+  const { answer, config } = await manifest('org/model/manifests/q8_0', ollama)
+  const digest = String(answer.headers['docker-content-digest'])
+  await using near = await openHubGateway()
+  near.node.name('near/model', hub.node.link('Org/Model').link)
+  const status = async (path: string): Promise<number> =>
+    (await near.ask(`/v2/near/model/${path}`, { headers: ollama })).status
+  expect(await status(`manifests/${digest}`)).toBe(404)
+  expect(await status(`blobs/${config.digest}`)).toBe(404)
+  const { files: before } = await near.node.show('near/model', new AbortController().signal)
+  expect(before.map(({ chunksHeld }) => chunksHeld)).toEqual(Object.keys(files).map(() => 0))
+  // The tag brings the header, and with it both.
+  expect(await status('manifests/q8_0')).toBe(200)
+  expect(await status(`manifests/${digest}`)).toBe(200)
+  expect(await status(`blobs/${config.digest}`)).toBe(200)
+})
+
+test('Ollama is told at once where a blob is, and waits for its parts longer than a hub', async () => {
+  await using far = await openHubGateway({ bandwidth: { maxUp: 16 * KiB, limitLan: true } })
+  // One chunk, which takes ten seconds and more: a client of a hub would be told to come back.
+  const slow = seededBytes('a slow projector', 170 * KiB)
+  await far.seed('org/slow', { 'model.gguf': 'GGUF', 'mmproj.gguf': slow })
+  await using near = await openHubGateway()
+  near.node.name('org/slow', far.node.link('org/slow').link)
+  const path = `/v2/org/slow/blobs/sha256:${sha256(slow)}`
+  expect((await near.ask(path, { method: 'HEAD' })).status).toBe(200)
+  const startMs = performance.now()
+  const left = new AbortController()
+  const whole = await fetch(near.url + path, {
+    headers: { 'user-agent': ollama['user-agent'] },
+    signal: left.signal,
+  })
+  expect([whole.status, whole.headers.get('location')]).toEqual([200, path])
+  expect(performance.now() - startMs).toBeLessThan(4 * second)
+  left.abort()
+  const part = await near.ask(path, { headers: { ...ollama, range: `bytes=0-${slow.length - 1}` } })
+  expect([part.status, sha256(part.body)]).toEqual([206, sha256(slow)])
+  expect(performance.now() - startMs).toBeGreaterThan(8 * second)
 })
 
 describe('what is hostile', () => {

@@ -98,20 +98,31 @@ export function defaultWeights(all: readonly Weights[]): Weights | undefined {
   return candidates[0]
 }
 
-export function companionsOf(files: Iterable<GitFile>, weights: Weights | undefined): Companions {
-  const byPath = new Map<string, GitFile>()
-  const projectors: GitFile[] = []
-  for (const file of files) {
-    byPath.set(file.path, file)
-    if (ending.test(file.path) && projector.test(nameOf(file))) projectors.push(file)
-  }
-  const licenses = ['LICENSE', 'LICENSE.txt', 'LICENSE.md']
+/** What can go with weights, found once for all of them. */
+export interface Beside {
+  readonly projectors: readonly GitFile[]
+  /** At the top of the model. */
+  readonly named: ReadonlyMap<string, GitFile>
+}
+
+const licenses = ['LICENSE', 'LICENSE.txt', 'LICENSE.md'] as const
+const companionNames: ReadonlySet<string> = new Set(['template', 'system', 'params', ...licenses])
+
+export function besideOf(files: readonly GitFile[]): Beside {
+  const named = files.filter(({ path }) => companionNames.has(path))
   return {
-    projector: chooseProjector(projectors, folderOf(weights?.files[0])),
-    template: byPath.get('template'),
-    system: byPath.get('system'),
-    params: byPath.get('params'),
-    license: licenses.map(path => byPath.get(path)).find(file => file !== undefined),
+    projectors: files.filter(file => ending.test(file.path) && projector.test(nameOf(file))),
+    named: new Map(named.map(file => [file.path, file])),
+  }
+}
+
+export function companionsOf({ named, projectors }: Beside, weights: Weights): Companions {
+  return {
+    projector: chooseProjector(projectors, folderOf(weights.files[0])),
+    template: named.get('template'),
+    system: named.get('system'),
+    params: named.get('params'),
+    license: licenses.map(path => named.get(path)).find(file => file !== undefined),
   }
 }
 
@@ -138,6 +149,6 @@ function stemOf(file: GitFile): string {
   return nameOf(file).replace(ending, '').replace(shardEnding, '')
 }
 
-function folderOf(file: GitFile | undefined): string {
-  return file?.path.split('/').slice(0, -1).join('/') ?? ''
+function folderOf({ path }: GitFile): string {
+  return path.split('/').slice(0, -1).join('/')
 }

@@ -8,7 +8,12 @@ import {
   ollamaManifest,
 } from '../../../../../daemon/http/oci/manifests.ts'
 import { ollamaConfig } from '../../../../../daemon/http/oci/ollama-config.ts'
-import { companionsOf } from '../../../../../daemon/http/oci/weights.ts'
+import {
+  besideOf,
+  companionsOf,
+  type Weights,
+  weightsOf,
+} from '../../../../../daemon/http/oci/weights.ts'
 import { memorySource } from '../../../../../src/core/bytes.ts'
 import { InvalidInputError } from '../../../../../src/core/errors.ts'
 import type { GitFile } from '../../../../../src/manifest/git-commit.ts'
@@ -45,7 +50,8 @@ test('the OCI manifest of some files, byte for byte', () => {
 
 test("Ollama's manifest, byte for byte", () => {
   const config = named('application/vnd.docker.container.image.v1+json', '{"é":1}')
-  const companions = companionsOf(files, undefined)
+  const [first] = weightsOf(files)
+  const companions = companionsOf(besideOf(files), first as Weights)
   expect(ollamaManifest(weights, companions, config).text).toBe(
     '{"schemaVersion":2,"mediaType":"application/vnd.docker.distribution.manifest.v2+json",' +
       '"config":{"mediaType":"application/vnd.docker.container.image.v1+json",' +

@@ -1,8 +1,10 @@
 import { expect, test } from 'vitest'
 import {
+  besideOf,
   companionsOf,
   defaultWeights,
   findWeights,
+  type Weights,
   weightsMax,
   weightsOf,
 } from '../../../../../daemon/http/oci/weights.ts'
@@ -104,15 +106,24 @@ test('the projector is one of the same folder, and the most exact', () => {
     'model-Q8_0.gguf',
   )
   const [inFolder, atTop] = weightsOf(files)
-  expect(companionsOf(files, inFolder).projector?.path).toBe('a/mmproj-q8_0.gguf')
-  expect(companionsOf(files, atTop).projector?.path).toBe('mmproj-F16.gguf')
+  const projectors = [inFolder, atTop].map(weights => {
+    const { projector } = companionsOf(besideOf(files), weights as Weights)
+    return projector?.path
+  })
+  expect(projectors).toEqual(['a/mmproj-q8_0.gguf', 'mmproj-F16.gguf'])
 })
 
 test('only what lies at the top goes along', () => {
-  const { license, params, system, template } = companionsOf(
-    filesAt('LICENSE.md', 'docs/template', 'params', 'params.json', 'x/system'),
-    undefined,
+  const files = filesAt(
+    'LICENSE.md',
+    'a.gguf',
+    'docs/template',
+    'params',
+    'params.json',
+    'x/system',
   )
+  const [weights] = weightsOf(files)
+  const { license, params, system, template } = companionsOf(besideOf(files), weights as Weights)
   expect([license?.path, params?.path, system, template]).toEqual([
     'LICENSE.md',
     'params',
