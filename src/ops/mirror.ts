@@ -76,6 +76,7 @@ export async function mirror(
   const facts = factsOf(info, refs, run.files)
   const obtained = await obtainAll(deps, hub, run, { options, request, progress })
   const held = keep(deps, run, { obtained, facts, request })
+  await deps.store.tidy(run.folder)
   deps.log.info('mirrored', { ref: run.ref, commit: info.commit, manifest: held.manifest })
   return {
     type: 'mirrored',
@@ -351,7 +352,11 @@ function keep(
       return { path: from.path, place, size: from.size, sha256, root }
     }),
   }
-  const held = store.addModel(model)
+  // Those that gc forgot meanwhile, because no model wanted them yet.
+  const forgotten = obtained
+    .map(({ file }) => file)
+    .filter(({ place, stamp }) => store.fileAt(place, stamp) === undefined)
+  const held = store.addModel(model, forgotten)
   store.putOrigin({
     manifest: sealed.cid,
     hub: hubName,

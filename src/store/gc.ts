@@ -15,6 +15,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import type { CID } from '../core/cid.ts'
 import { ConflictError } from '../core/errors.ts'
 import { sameStamp, stampOf } from '../core/file-stamp.ts'
+import { hour } from '../core/units.ts'
 import type { ChunkIndex, Content, IndexedPartial } from './chunk-index.ts'
 import { isInside, partialFolderName, removeFile, removeIfEmpty, statLink } from './files.ts'
 import type { Holdings } from './holdings.ts'
@@ -40,6 +41,9 @@ interface Tally {
   bytesFreed: number
   readonly kept: string[]
 }
+
+/** Longer than a hub lets anybody wait, and short enough for somebody who gave up on a mirror. */
+const abandonedMs = 24 * hour
 
 /** Levels of the models folder that are searched for stray partials: org, model, and one to spare. */
 const searchDepthMax = 4
@@ -262,9 +266,16 @@ async function* partsBelow(folder: string, depth: number): AsyncGenerator<string
     const path = join(folder, entry.name)
     if (!entry.isDirectory()) {
       const isPart = folder.endsWith(partialFolderName) && entry.name.endsWith('.part')
-      if (isPart) yield path
+      if (isPart || (await isAbandoned(folder, entry.name))) yield path
     } else {
       yield* partsBelow(path, depth + 1)
     }
   }
+}
+
+/** What a mirror of a hub left: it is written to all the time while it runs (ops/hub-partial.ts). */
+async function isAbandoned(folder: string, name: string): Promise<boolean> {
+  if (!folder.endsWith(partialFolderName) || !/\.(?:hub|held)$/u.test(name)) return false
+  const stats = await statLink(join(folder, name))
+  return stats !== undefined && Date.now() - Number(stats.mtimeMs) > abandonedMs
 }

@@ -457,12 +457,21 @@ export function storeContract(name: string, open: (folder: string) => Promise<St
         const stray = join(models, 'kept', '.commonweight', 'stray.part')
         await mkdir(join(models, 'kept', '.commonweight'))
         await writeFile(stray, 'x')
+        // Of mirrors: one that was given up long ago, and one that runs.
+        const long = new Date(Date.now() - 2 * 24 * 3_600_000)
+        const mirrored = join(models, 'mirrored', '.commonweight')
+        await mkdir(mirrored, { recursive: true })
+        for (const name of ['old.hub', 'old.held', 'new.hub']) {
+          await writeFile(join(mirrored, name), 'x')
+          if (name.startsWith('old')) await utimes(join(mirrored, name), long, long)
+        }
 
         const planned = await store.gc({ dryRun: true })
-        expect(planned.filesDeleted).toBe(2)
+        expect(planned.filesDeleted).toBe(4)
         expect(await readdir(join(models, 'gone'))).toEqual(['d.bin'])
         expect(await store.gc({ dryRun: false })).toEqual(planned)
-        expect(await readdir(models)).toEqual(['kept'])
+        expect(await readdir(models)).toEqual(['kept', 'mirrored'])
+        expect(await readdir(mirrored)).toEqual(['new.hub'])
         expect(await readdir(join(models, 'kept'))).toEqual(['a.bin'])
         const left = store.models().map(({ manifest }) => manifest.toString())
         expect(left).toEqual([kept, own, away].map(({ manifest }) => manifest.toString()))
