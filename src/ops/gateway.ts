@@ -20,7 +20,7 @@ import type { NamedModel, Span } from '../store/store.ts'
 import { type CacheOptions, FileCache } from './gateway-cache.ts'
 import { type FetchDeps, Fetches, type FileFetch } from './gateway-fetch.ts'
 import { Readers } from './gateway-readers.ts'
-import { sourceView } from './hub-facts.ts'
+import { sourceView, xetHashesOf } from './hub-facts.ts'
 
 export type { NamedModel, Span } from '../store/store.ts'
 export type { CacheOptions } from './gateway-cache.ts'
@@ -47,6 +47,8 @@ export interface Gateway {
   manifest(model: NamedModel, signal: AbortSignal): Promise<Manifest>
   /** What is known of where the model came from. */
   about(model: NamedModel): SourceView | null
+  /** What Xet calls its files, by path; those that the hub told. */
+  xetHashes(model: NamedModel): ReadonlyMap<string, string>
   /** The file must be of this model's manifest. */
   open(model: NamedModel, file: ManifestFile): OpenedFile
 }
@@ -76,6 +78,7 @@ export function openGateway(deps: FetchDeps, options: CacheOptions): Gateway {
       return raceSignal(fetches.manifest(model), signal)
     },
     about: ({ manifest }) => sourceView(store, manifest),
+    xetHashes: ({ manifest }) => xetHashesOf(store, manifest),
     open(model, file) {
       const { root } = file
       readers.enter(root)

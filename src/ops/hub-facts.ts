@@ -81,6 +81,16 @@ export function sourceView(
   return source === undefined ? null : claimView(source)
 }
 
+/** By path, those that can be one. */
+export function xetHashesOf(
+  store: Pick<Store, 'originOf'>,
+  manifest: CID,
+): ReadonlyMap<string, string> {
+  const origin = store.originOf(manifest)
+  const xet = origin === undefined ? {} : readFacts(origin.facts).xet
+  return new Map(Object.entries(xet).filter(([, text]) => /^[0-9a-f]{64}$/u.test(text)))
+}
+
 function sourceOf({ source }: Manifest): ManifestSource | undefined {
   return source
 }

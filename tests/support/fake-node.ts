@@ -133,6 +133,7 @@ export function openFakeNode(
       names: () => [],
       manifest: () => Promise.reject(new NotFoundError('a fake node has no manifests')),
       about: () => null,
+      xetHashes: () => new Map(),
       open: () => {
         throw new NotFoundError('a fake node has no files')
       },

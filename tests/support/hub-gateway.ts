@@ -3,7 +3,7 @@
 import { request, type IncomingHttpHeaders } from 'node:http'
 import { buffer } from 'node:stream/consumers'
 import { hubGateway } from '../../daemon/http/hub/hub.ts'
-import { openHttp } from '../../daemon/http/server.ts'
+import { openHttp, type Plugin } from '../../daemon/http/server.ts'
 import { prepareHome } from '../../daemon/home.ts'
 import { homePaths } from '../../src/api/home.ts'
 import { systemClock } from '../../src/core/clock.ts'
@@ -30,6 +30,8 @@ export interface HubGateway extends AsyncDisposable {
   /** `http://127.0.0.1:PORT` */
   readonly url: string
   readonly port: number
+  /** Method and path with query of every request, in order. */
+  readonly requests: readonly string[]
   /** Everything that was logged, a line each. */
   readonly logged: readonly string[]
   /** A path in the scratch folder. */
@@ -43,6 +45,8 @@ export async function openHubGateway(
   options: {
     readonly bootstrap?: readonly string[]
     readonly cache?: Partial<CacheOptions>
+    /** Larger files are given to huggingface_hub by Xet. */
+    readonly plainBytesMax?: number
     /** Web seeds may lie on this machine. */
     readonly allowPrivate?: boolean
     /** Whoever asks is treated as one of another machine. */
@@ -84,16 +88,22 @@ export async function openHubGateway(
       host: '127.0.0.1',
       allowed: ['hub.lab'],
       corsOrigins: ['https://app.lab'],
+      ...(options.plainBytesMax === undefined ? {} : { plainBytesMax: options.plainBytesMax }),
       ...(options.isLan === true ? { isOurs: () => false } : {}),
     },
   )
-  const server = opening.use(await openHttp({ log }, { host: '127.0.0.1', port: 0 }, [plugin]))
+  const requests: string[] = []
+  const record: Plugin = app =>
+    void app.addHook('onRequest', async ({ method, url }) => void requests.push(`${method} ${url}`))
+  const listener = { host: '127.0.0.1', port: 0 }
+  const server = opening.use(await openHttp({ log }, listener, [record, plugin]))
   const port = Number(new URL(server.address).port)
   const parts = opening.move()
   return {
     node,
     url: server.address,
     port,
+    requests,
     logged: lines,
     file: name => scratch.file(name),
     async seed(name, files) {

@@ -1,7 +1,8 @@
 /** What is answered to a question about one repository; no I/O: a file's bytes come after. */
 
 import type { IncomingHttpHeaders } from 'node:http'
-import { type FileHead, fileHead } from './file-answer.ts'
+import type { Span } from '../../../src/node.ts'
+import { type FileHead, fileHead, rangedHead } from './file-answer.ts'
 import { gitOid } from '../../../src/core/git.ts'
 import { type GitEntry, type GitFile, pointerText } from '../../../src/manifest/git-commit.ts'
 import { type Answer, notFound, refused } from './refusal.ts'
@@ -15,6 +16,16 @@ import {
   type Repository,
 } from './repository.ts'
 import { type RepoTarget, splitRevision } from './target.ts'
+import {
+  casUrl,
+  reconstruction,
+  tokenAnswer,
+  xetHashOf,
+  xetHeaders,
+  type XetPlace,
+  xorbBytes,
+  xorbSpan,
+} from './xet.ts'
 
 /** Entries of a tree in one page: llama.cpp reads only the first. */
 export const pageEntriesMax = 10_000
@@ -31,18 +42,27 @@ export interface HubQuestion {
   readonly host: string
   /** As it was sent. */
   readonly body: string
+  readonly nowMs: number
+  /** Larger files are given to huggingface_hub by Xet. */
+  readonly plainBytesMax: number
 }
 
 export type HubAnswer =
   | (Answer & { readonly kind: 'answer' })
-  | { readonly kind: 'file'; readonly head: FileHead; readonly entry: GitFile }
+  /** A file, or a part of it as Xet sends it. */
+  | {
+      readonly kind: 'file'
+      readonly head: FileHead
+      readonly entry: GitFile
+      readonly xorb?: Span
+    }
   | { readonly kind: 'text'; readonly head: FileHead; readonly text: string }
 
 export function answerRepository(question: HubQuestion): HubAnswer {
   const { repository, target, method, query } = question
   const isPost = method === 'POST'
-  if (isPost !== (target.verb === 'paths-info'))
-    return json(refused(405, 'another method is needed'))
+  const isAsked = target.verb === 'paths-info' || target.rest.at(-1) === 'telemetry'
+  if (isPost !== isAsked) return json(refused(405, 'another method is needed'))
   const blobs = isTrue(query.get('blobs'))
   switch (target.verb) {
     case 'info':
@@ -62,6 +82,10 @@ export function answerRepository(question: HubQuestion): HubAnswer {
       return ok(refsBody(repository))
     case 'auth-check':
       return ok({})
+    case 'xet-read-token':
+      return atRevision(question, () => json(tokenAnswer(xetPlace(question), question.nowMs)))
+    case 'cas':
+      return casAnswer(question)
     case 'discussions':
       // An empty list would make transformers send the name and a token to a server of others.
       return json(refused(404, 'there are no discussions here'))
@@ -140,7 +164,50 @@ function fileAnswer(question: HubQuestion, path: string): HubAnswer {
     return { kind: 'text', head: fileHead(pointer, headers), text }
   }
   const served = { path, size, etag: isLfs ? sha256 : oid, commit, isLfs }
+  const agent = headers['user-agent'] ?? ''
+  if (size > question.plainBytesMax && agent.includes('hf_hub/')) {
+    const xetHash = xetHashOf(entry, repository.xetHashes().get(path))
+    const head = fileHead(served, headers)
+    const more = xetHeaders(xetHash, xetPlace(question))
+    return { kind: 'file', head: { ...head, headers: { ...head.headers, ...more } }, entry }
+  }
   return { kind: 'file', head: fileHead(served, headers), entry }
+}
+
+/** What follows the address that a token came with: docs/spec/hub-gateway.md section 6. */
+function casAnswer(question: HubQuestion): HubAnswer {
+  const { headers, repository, target } = question
+  const [first, second = '', third = ''] = target.rest
+  if (second === 'telemetry') return ok({})
+  if (second === 'reconstructions' && (first === 'v1' || first === 'v2')) {
+    const entry = fileOfXet(repository, third)
+    if (entry === undefined) return json(refused(404, 'no file of this model has that Xet hash'))
+    const cas = casUrl(xetPlace(question))
+    return json(reconstruction(entry, { version: first, range: headers.range, cas }))
+  }
+  const entry = first === 'xorbs' ? fileOfXet(repository, second) : undefined
+  const xorb = /^\d{1,9}$/u.test(third) ? Number(third) : -1
+  const span = entry === undefined || xorb < 0 ? undefined : xorbSpan(entry.size, xorb)
+  if (entry === undefined || span === undefined) return json(refused(404, 'no such xorb'))
+  const sent = { etag: `${entry.sha256}-${xorb}`, size: xorbBytes(span), headers: xorbHeaders }
+  return { kind: 'file', head: rangedHead(sent, headers), entry, xorb: span }
+}
+
+const xorbHeaders = { 'content-type': 'application/octet-stream' }
+
+/** By the hub's Xet hash, or by the SHA-256 that stands for one. */
+function fileOfXet({ commit, xetHashes }: Repository, xetHash: string): GitFile | undefined {
+  const known = xetHashes()
+  for (const entry of commit.entries.values()) {
+    if (entry.kind !== 'file') continue
+    if (entry.sha256 === xetHash || known.get(entry.path) === xetHash) return entry
+  }
+  return undefined
+}
+
+function xetPlace({ host, repository, target }: HubQuestion): XetPlace {
+  const origin = `http://${host}`
+  return { origin, repository: apiPath(target.name), commit: repository.commit.id }
 }
 
 function noEntry({ commit, model }: Repository, path: string): HubAnswer {

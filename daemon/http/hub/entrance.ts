@@ -1,6 +1,6 @@
 /**
  * What happens to a request before anything is looked for: who may ask, how often, from which pages, and
- * whether its body is worth reading. docs/spec/hub-gateway.md sections 1 and 6.
+ * whether its body is worth reading. docs/spec/hub-gateway.md sections 1 and 7.
  */
 
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -31,6 +31,11 @@ export interface Entrance {
   readonly visitors: Visitors
   /** What to answer at once, or undefined. */
   check(request: FastifyRequest, reply: FastifyReply): Answer | undefined
+}
+
+/** What has a body and writes nothing: which paths are there, and what Xet's clients tell of themselves. */
+function isQuestion(url: string): boolean {
+  return url.includes('/paths-info/') || /^\/cas\/[^?]*\/v1\/telemetry$/u.test(url)
 }
 
 export function openEntrance({ clock }: EntranceDeps, options: EntranceOptions): Entrance {
@@ -64,8 +69,7 @@ export function openEntrance({ clock }: EntranceDeps, options: EntranceOptions):
         return { status: 204, headers: preflightHeaders(headers), body: undefined }
       }
       if (method === 'GET' || method === 'HEAD') return undefined
-      // There is one question that has a body.
-      if (method !== 'POST' || !url.includes('/paths-info/')) return refused(403, readOnly)
+      if (method !== 'POST' || !isQuestion(url)) return refused(403, readOnly)
       return refuseQuestion(request, reply)
     },
   }

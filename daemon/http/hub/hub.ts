@@ -22,6 +22,7 @@ import { Repositories } from './repositories.ts'
 import { type Exchange, send, sendFile, sendText } from './send.ts'
 import { parseTarget, type Target } from './target.ts'
 import type { Visitors } from './visitors.ts'
+import { clientPlainBytesMax } from './xet.ts'
 
 export interface HubDeps {
   readonly gateway: Gateway
@@ -34,13 +35,19 @@ const listedMax = 1000
 
 const methods = ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'] as const
 
-export function hubGateway(deps: HubDeps, options: EntranceOptions): Plugin {
+export interface HubOptions extends EntranceOptions {
+  /** Larger files are given to huggingface_hub by Xet: those that it refuses otherwise when left out. */
+  readonly plainBytesMax?: number
+}
+
+export function hubGateway(deps: HubDeps, options: HubOptions): Plugin {
   const entrance = openEntrance(deps, options)
   const { visitors } = entrance
   const repositories = new Repositories(deps.gateway)
   const parts = { ...deps, repositories, bodies: new Bodies(), visitors }
   const plainFiles = new PlainFiles(deps.gateway)
-  const hub: Hub = { ...parts, plainFiles, registry: new Registry(parts) }
+  const { plainBytesMax = clientPlainBytesMax } = options
+  const hub: Hub = { ...parts, plainFiles, plainBytesMax, registry: new Registry(parts) }
   // A scope of its own: its errors are told in the Hub's words, not in those of the control API.
   return app => void app.register(async scope => routes(scope, hub, entrance))
 }
@@ -51,6 +58,7 @@ interface Hub extends HubDeps {
   readonly plainFiles: PlainFiles
   readonly registry: Registry
   readonly visitors: Visitors
+  readonly plainBytesMax: number
 }
 
 /** For who has too many connections: there is no request yet, and perhaps never will be. */
@@ -113,16 +121,18 @@ async function answer(
     query: new URL(url, 'http://gateway').searchParams,
     host: request.headers.host ?? '',
     body: typeof request.body === 'string' ? request.body : '',
+    nowMs: hub.clock.now(),
+    plainBytesMax: hub.plainBytesMax,
   }
   const given = answerRepository(question)
   if (given.kind === 'answer') return send(reply, given)
   if (given.kind === 'text') return sendText(given, { request, reply })
-  const { entry, head } = given
+  const { entry, head, xorb } = given
   const { model } = found.repository
   if (request.method !== 'HEAD' && head.end > head.start) {
     await hub.plainFiles.prove(model, entry, goneSignal(reply.raw))
   }
-  return sendFile(hub, { head, model, file: entry.file }, { request, reply })
+  return sendFile(hub, { head, model, file: entry.file, xorb }, { request, reply })
 }
 
 function answerGlobal(

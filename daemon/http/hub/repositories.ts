@@ -33,7 +33,9 @@ export class Repositories {
       if (model === undefined) continue
       const key = model.manifest.toString()
       const commit = this.#known(key) ?? (await this.#read(model, signal, patienceMs))
-      return { repository: { model, commit, about: () => this.#gateway.about(model) }, target }
+      const about = (): ReturnType<Gateway['about']> => this.#gateway.about(model)
+      const xetHashes = (): ReadonlyMap<string, string> => this.#gateway.xetHashes(model)
+      return { repository: { model, commit, about, xetHashes }, target }
     }
     return undefined
   }

@@ -9,6 +9,8 @@ export interface Repository {
   readonly commit: GitCommit
   /** What the hub that it came from says beside that; read anew, for it may change. */
   readonly about: () => SourceView | null
+  /** The hub's Xet hashes, by path. */
+  readonly xetHashes: () => ReadonlyMap<string, string>
 }
 
 const branch = 'main'

@@ -5,11 +5,12 @@ import type { Clock } from '../../../src/core/clock.ts'
 import { isAbort, messageOf, UnavailableError } from '../../../src/core/errors.ts'
 import type { Logger } from '../../../src/core/log.ts'
 import type { ManifestFile } from '../../../src/manifest/manifest.ts'
-import type { Gateway, NamedModel } from '../../../src/node.ts'
+import type { Gateway, NamedModel, Span } from '../../../src/node.ts'
 import type { Bodies } from './body.ts'
 import type { FileHead } from './file-answer.ts'
 import type { Answer } from './refusal.ts'
 import type { Visitors } from './visitors.ts'
+import { XorbFile } from './xorb-file.ts'
 
 export interface Exchange {
   readonly request: FastifyRequest
@@ -28,6 +29,8 @@ export interface SentFile {
   readonly head: FileHead
   readonly model: NamedModel
   readonly file: ManifestFile
+  /** Bytes of the file that are sent as a xorb of Xet. */
+  readonly xorb?: Span | undefined
   /** How long the first byte is waited for: not long, when nothing is said. */
   readonly patienceMs?: number
   /** The head does not wait for the first byte: what asks for it wants nothing else at first. */
@@ -70,7 +73,7 @@ export async function sendFile(
 
 async function sendBody(
   { bodies, clock, gateway, log, visitors }: SendDeps,
-  { file, head, isHeadFirst = false, model, patienceMs }: SentFile,
+  { file, head, isHeadFirst = false, model, patienceMs, xorb }: SentFile,
   { request, reply }: Exchange,
 ): Promise<void> {
   using reading = visitors.reading(request.socket.remoteAddress ?? '')
@@ -82,7 +85,8 @@ async function sendBody(
     writeHead(reply, head)
     response.flushHeaders()
   }
-  using opened = gateway.open(model, file)
+  const plain = gateway.open(model, file)
+  using opened = xorb === undefined ? plain : new XorbFile(plain, xorb)
   try {
     const span = { offset: head.start, end: head.end }
     const begin = (): void => writeHead(reply, head)

@@ -18,9 +18,10 @@ const repoVerbs = [
   'refs',
   'revision',
   'tree',
+  'xet-read-token',
 ] as const
 const fileVerbs = ['resolve', 'raw'] as const
-type Verb = 'info' | (typeof repoVerbs)[number] | (typeof fileVerbs)[number]
+type Verb = 'cas' | 'info' | (typeof repoVerbs)[number] | (typeof fileVerbs)[number]
 
 /** One way to read the URL: `gpt2/refs` is a repository, or the refs of `gpt2`. */
 export interface RepoTarget {
@@ -46,7 +47,8 @@ export function parseTarget(url: string): Target {
   if (raw.at(-1) === '') raw.pop()
   if (raw.length > segmentsMax) throw new InvalidInputError('a path of too many segments')
   const segments = raw.map(decodeSegment)
-  return segments[0] === 'api' ? apiTarget(segments.slice(1)) : fileTarget(segments)
+  if (segments[0] === 'api') return apiTarget(segments.slice(1))
+  return casTarget(segments) ?? fileTarget(segments)
 }
 
 function decodeSegment(segment: string): string {
@@ -86,6 +88,19 @@ function cachedTarget([type = '', ...rest]: readonly string[]): Target {
       rest: rest.slice(count),
     }))
   return { kind: 'repo', readings }
+}
+
+/** `cas/models/ns/name/…`: what Xet's clients ask, of the URL that they were given with a token. */
+function casTarget([first = '', type = '', ...rest]: readonly string[]): Target | undefined {
+  if (first !== 'cas' || !isType(type)) return undefined
+  const readings = [2, 1]
+    .filter(count => /^(?:v1|v2|xorbs)$/u.test(rest[count] ?? ''))
+    .map(count => ({
+      name: nameOf(type, rest.slice(0, count)),
+      verb: 'cas' as const,
+      rest: rest.slice(count),
+    }))
+  return readings.length === 0 ? { kind: 'none' } : { kind: 'repo', readings }
 }
 
 /** `ns/name/resolve/REVISION/path`; a repository that is not a model has its type before it. */

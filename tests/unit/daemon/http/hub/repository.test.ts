@@ -44,6 +44,7 @@ function repository(about: SourceView | null): Repository {
     commit:
       about === null ? commitOf([file], 'bafy') : commitOf([{ ...file, ...facts }], 'bafy', source),
     about: () => about,
+    xetHashes: () => new Map(),
   }
 }
 
