@@ -1,6 +1,6 @@
 /** Adopting from the command: real daemons, and caches as other programs leave them. */
 
-import { readFile, rm, writeFile } from 'node:fs/promises'
+import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type AdoptedEvent, adoptedSchema, adoptionSchema } from '../../src/api/adoption.ts'
@@ -17,7 +17,7 @@ import {
 } from '../support/end-to-end.ts'
 import type { Machine, Outcome } from '../support/machine.ts'
 import { openMockHub } from '../support/mock-hub.ts'
-import { etagOf, writeOllamaModel, writeSnapshot } from '../support/model-caches.ts'
+import { etagOf, someCommit, writeOllamaModel, writeSnapshot } from '../support/model-caches.ts'
 import { seededBytes, writeFiles } from '../support/model-files.ts'
 import { until } from '../support/poll.ts'
 
@@ -141,6 +141,40 @@ test(
     succeeded(await machine.cw('adopt', '--hf', root, '--no-watch'))
   },
 )
+
+test('a file that an adopted model lost is pulled into our folder, and not into the cache', async () => {
+  await writeSnapshot(root, 'models--org--model', cached, { tree: true })
+  const [line] = await adopt('--hf', root)
+  const holder = await stage.start('holder', [machine])
+  await pull(holder, line?.manifest ?? '')
+  const blobs = join(root, 'models--org--model/blobs')
+  await rm(join(blobs, etagOf('model.safetensors', cached['model.safetensors'])))
+  const before = await readdir(root, { recursive: true })
+  const pulled = await pull(machine, 'org/model', '--peer', holder.address)
+  expect(pulled).toMatchObject({ manifest: line?.manifest, bytesFetched: 3 * MiB })
+  expect(await readdir(root, { recursive: true })).toEqual(before)
+  const { model, files: held } = await show(machine, 'org/model')
+  expect(model).toMatchObject({ state: 'complete', pinned: true })
+  expect(Object.fromEntries(held.map(({ path, place }) => [path, place]))).toMatchObject({
+    'config.json': expect.stringMatching(blobs),
+    'model.safetensors': join(machine.home, 'models/org/model/model.safetensors'),
+  })
+  // The cache has a part now of what is held, and nothing is lost by that.
+  expect(await adopt('--hf', root)).toMatchObject([{ state: 'known', manifest: line?.manifest }])
+  expect(await show(machine, 'org/model')).toMatchObject({ model: { state: 'complete' } })
+})
+
+test('what was pulled into a hub cache is adopted from there as the same model', async () => {
+  await writeSnapshot(root, 'models--org--model', cached, { tree: true })
+  const [line] = await adopt('--hf', root)
+  const reader = await stage.start('reader', [machine])
+  const other = stage.file('other-hub')
+  const pulled = await pull(reader, line?.manifest ?? '', '--hf-cache', other)
+  expect(pulled.snapshot).toBe(join(other, 'models--org--model/snapshots', someCommit))
+  const third = await stage.start('third')
+  const adopted = adoptedBy(succeeded(await third.cw('adopt', '--hf', other)))
+  expect(adopted).toMatchObject([{ name: 'org/model', manifest: line?.manifest, state: 'new' }])
+})
 
 test('Ollama and folders of weights are adopted by name, and a dry run changes nothing', async () => {
   await writeOllamaModel(stage.file('ollama'), 'registry.ollama.ai/library/tiny/8b', [
