@@ -294,9 +294,9 @@ function samenessOf(request: OperationRequest): string {
     case 'verify':
       return JSON.stringify([request.kind, request.target])
     case 'adopt': {
-      const { kind, hf, ollama, lmStudio, dryRun, pin, watch } = request
-      const folders = [hf, ollama, lmStudio].map(list => list.toSorted())
-      return JSON.stringify([kind, folders, dryRun, pin, watch ?? null])
+      const { kind, hf, ollama, lmStudio, include, exclude, dryRun, pin, watch } = request
+      const lists = [hf, ollama, lmStudio, include, exclude].map(list => list.toSorted())
+      return JSON.stringify([kind, lists, dryRun, pin, watch ?? null])
     }
     case 'import': {
       const { kind, path, source, upstream, allowGated } = request

@@ -16,6 +16,8 @@ interface AdoptFlags {
   readonly hf?: string | true
   readonly ollama?: string | true
   readonly lmStudio?: string | true
+  readonly include: string[]
+  readonly exclude: string[]
   readonly dryRun: boolean
   readonly pin: boolean
   readonly watch?: boolean
@@ -31,6 +33,8 @@ export function define(command: Command, context: Context): void {
     .option('--hf [DIR]', 'the cache of huggingface_hub, or a folder of hf download --local-dir')
     .option('--ollama [DIR]', 'the models of Ollama')
     .option('--lm-studio [DIR]', 'the models of LM Studio, or any folder of weights')
+    .option('--include <GLOB>', 'only models whose names match; may be repeated', collect, [])
+    .option('--exclude <GLOB>', 'not the models whose names match; may be repeated', collect, [])
     .option('--dry-run', 'say what would be done; nothing is read but names and sizes', false)
     .option('--pin', 'keep the files even when the other program deletes its own', false)
     .option('--watch', 'from now on the daemon looks by itself for what is new or gone')
@@ -39,6 +43,8 @@ export function define(command: Command, context: Context): void {
     .addHelpText('after', () =>
       pageEnd({
         notes: [
+          'Whatever is shared, anybody can have. A cache does not say which of its models are private or ' +
+            'gated: look with --dry-run, and leave those out with --exclude.',
           'A complete snapshot of a hub becomes the very model that mirror makes of the commit, and files ' +
             'that are not what their cache says are found and left out. Run it again whenever you like: ' +
             'only what changed is read.',
@@ -53,7 +59,10 @@ export function define(command: Command, context: Context): void {
             command: 'adopt --hf --pin',
             about: 'keep what hf downloaded, also after hf cache prune',
           },
-          { command: 'adopt --watch', about: 'share from now on whatever these programs download' },
+          {
+            command: "adopt --watch --exclude 'our-lab/*'",
+            about: 'share from now on whatever these programs download, but for our own models',
+          },
           {
             command: 'adopt --lm-studio ~/gguf',
             about: 'each model in a folder of GGUF files',
@@ -66,7 +75,7 @@ export function define(command: Command, context: Context): void {
 }
 
 async function adopt(context: Context, flags: AdoptFlags): Promise<void> {
-  const { dryRun, pin, watch, detach } = flags
+  const { include, exclude, dryRun, pin, watch, detach } = flags
   if (dryRun && watch !== undefined) {
     throw new InvalidInputError('--dry-run changes nothing, so there is nothing to watch', {
       hint: 'leave out one of the two',
@@ -75,15 +84,29 @@ async function adopt(context: Context, flags: AdoptFlags): Promise<void> {
   const request: AdoptRequest = {
     kind: 'adopt',
     ...(await foldersOf(context, flags)),
+    include,
+    exclude,
     dryRun,
     pin,
     ...(watch === undefined ? {} : { watch }),
   }
+  let added = 0
   const adoption = await follow(context, (client, signal) => client.run(request, signal), {
     detach,
-    onAdopted: event => showAdopted(context, event),
+    onAdopted(event) {
+      if (event.state === 'new') added += 1
+      showAdopted(context, event)
+    },
   })
-  if (adoption !== undefined && watch !== false) showAdoption(context, adoption as AdoptionEvent)
+  if (adoption === undefined || watch === false) return
+  showAdoption(context, adoption as AdoptionEvent)
+  if (added === 0 || dryRun || context.output.json) return
+  const which = plural(added, 'new model')
+  context.output.note(`anybody can have the ${which} from now on; commonweight rm NAME ends that`)
+}
+
+function collect(value: string, before: string[]): string[] {
+  return [...before, value]
 }
 
 type Folders = Pick<AdoptRequest, 'hf' | 'lmStudio' | 'ollama'>

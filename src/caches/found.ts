@@ -36,7 +36,9 @@ export interface WholeCommit {
 export interface FoundModel {
   readonly kind: 'model'
   readonly cache: CacheKind
-  /** What people call it, when the cache says so and it is the newest of that name. */
+  /** What the cache calls it; of a model without a name there, its folder. */
+  readonly title: string
+  /** What it may be called here: its title, when it has a name there and is the newest of that name. */
   readonly name: string | undefined
   /** Absolute: what stands for the model in the cache, a folder or a file. Gone with the model. */
   readonly folder: string
@@ -59,6 +61,7 @@ export interface FoundModel {
 export interface RefusedModel {
   readonly kind: 'refused'
   readonly cache: CacheKind
+  readonly title: string
   readonly name: string | undefined
   readonly folder: string
   readonly reason: string

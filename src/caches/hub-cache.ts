@@ -87,7 +87,7 @@ async function readRepo(repo: Repo, signal: AbortSignal): Promise<FoundEntry[]> 
     }
     return found
   } catch (error) {
-    return [{ kind: 'refused', cache: 'hf', name, folder, reason: reasonOf(error) }]
+    return [{ kind: 'refused', cache: 'hf', title: name, name, folder, reason: reasonOf(error) }]
   }
 }
 
@@ -116,7 +116,12 @@ async function readSnapshot(
   isMain: boolean,
 ): Promise<FoundEntry | undefined> {
   const folder = join(repo.folder, 'snapshots', commit)
-  const name = isMain ? repo.name : undefined
+  const about = {
+    cache: 'hf',
+    title: repo.name,
+    name: isMain ? repo.name : undefined,
+    folder,
+  } as const
   try {
     const walk = new SnapshotWalk(repo)
     await walk.run(folder)
@@ -127,9 +132,7 @@ async function readSnapshot(
     const isWhole = tree !== undefined && missing === 0
     return {
       kind: 'model',
-      cache: 'hf',
-      name,
-      folder,
+      ...about,
       family: repo.folder,
       files,
       claims: tree ?? new Map(),
@@ -139,7 +142,7 @@ async function readSnapshot(
       remark: remarkOf(files.length, missing, walk.unnameable),
     }
   } catch (error) {
-    return { kind: 'refused', cache: 'hf', name, folder, reason: reasonOf(error) }
+    return { kind: 'refused', ...about, reason: reasonOf(error) }
   }
 }
 

@@ -60,8 +60,8 @@ export async function readLocalDir(folder: string, options: ReadOptions = {}): P
     }
   } catch (error) {
     if (!(error instanceof CommonweightError)) throw error
-    const { cache, name } = found
-    return { kind: 'refused', cache, name, folder, reason: error.message }
+    const { cache, title, name } = found
+    return { kind: 'refused', cache, title, name, folder, reason: error.message }
   }
 }
 
@@ -99,15 +99,16 @@ function mostOften(commits: readonly string[]): string | undefined {
 /** One model: all files of a folder, but for what belongs to no model. */
 export async function readFolderModel(
   folder: string,
-  about: { readonly cache: CacheKind; readonly name: string | undefined },
+  { cache, name }: { readonly cache: CacheKind; readonly name: string | undefined },
   { signal }: ReadOptions = {},
 ): Promise<FoundEntry> {
+  const about = { cache, title: name ?? folder, name, folder }
   try {
     const files = await findFiles([folder], signal === undefined ? {} : { signal })
     const rest = { commit: undefined, whole: undefined, isPart: false, remark: undefined }
-    return { kind: 'model', ...about, folder, family: folder, files, claims: new Map(), ...rest }
+    return { kind: 'model', ...about, family: folder, files, claims: new Map(), ...rest }
   } catch (error) {
     if (!(error instanceof CommonweightError)) throw error
-    return { kind: 'refused', ...about, folder, reason: error.message }
+    return { kind: 'refused', ...about, reason: error.message }
   }
 }

@@ -73,7 +73,7 @@ class FolderSearch {
     const { root } = this.#cache
     const [first = ''] = names
     const name = first.replace(shard, '').replace(gguf, '')
-    const about = { cache: 'lm-studio', name, folder: join(root, first) } as const
+    const about = { cache: 'lm-studio', title: name, name, folder: join(root, first) } as const
     try {
       const files = []
       for (const each of names) {

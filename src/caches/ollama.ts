@@ -91,6 +91,7 @@ async function readModel(
   place: string,
   name: string | undefined,
 ): Promise<FoundEntry | undefined> {
+  const about = { cache: 'ollama', title: name ?? place, name, folder: place } as const
   try {
     const real = await cache.resolve(place)
     if (real === undefined) return undefined
@@ -113,10 +114,10 @@ async function readModel(
       isPart: false,
       remark: undefined,
     }
-    return { kind: 'model', cache: 'ollama', name, folder: place, family: place, ...rest }
+    return { kind: 'model', ...about, family: place, ...rest }
   } catch (error) {
     if (!(error instanceof CommonweightError)) throw error
-    return { kind: 'refused', cache: 'ollama', name, folder: place, reason: error.message }
+    return { kind: 'refused', ...about, reason: error.message }
   }
 }
 

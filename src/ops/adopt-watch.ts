@@ -12,6 +12,7 @@ import { CommonweightError, InvalidInputError, isAbort, messageOf } from '../cor
 import { second } from '../core/units.ts'
 import type { Store } from '../store/store.ts'
 import { adopt, type AdoptDeps, adoptFound, type AdoptOptions, cachesOf, scan } from './adopt.ts'
+import type { Selection } from './select.ts'
 
 export interface Adoption {
   adopt(request: AdoptRequest, options: AdoptOptions): Promise<AdoptionEvent>
@@ -30,10 +31,18 @@ const watchedMax = 100
 
 const factKey = 'watched caches'
 const watchedSchema = z
-  .array(z.strictObject({ kind: z.enum(cacheKinds), folder: z.string(), pin: z.boolean() }))
+  .array(
+    z.strictObject({
+      kind: z.enum(cacheKinds),
+      folder: z.string(),
+      pin: z.boolean(),
+      include: z.array(z.string()),
+      exclude: z.array(z.string()),
+    }),
+  )
   .max(watchedMax)
 
-interface WatchedCache extends CacheFolder {
+interface WatchedCache extends CacheFolder, Selection {
   readonly pin: boolean
 }
 
@@ -117,7 +126,7 @@ class Watch implements Adoption {
   async #look(cache: WatchedCache, signal: AbortSignal): Promise<Look> {
     const { clock, log } = this.#deps
     const startMs = clock.monotonic()
-    const found = await scan(this.#deps, [cache], signal)
+    const found = await scan(this.#deps, [cache], cache, signal)
     const tookMs = clock.monotonic() - startMs
     const now = digestOf(found.entries)
     const before = this.#looks.get(cache.folder)
@@ -135,7 +144,8 @@ class Watch implements Adoption {
   }
 
   #watch(request: AdoptRequest, { onEvent }: AdoptOptions): void {
-    const caches = cachesOf(request).map(cache => ({ ...cache, pin: request.pin }))
+    const { pin, include, exclude } = request
+    const caches = cachesOf(request).map(cache => ({ ...cache, pin, include, exclude }))
     const folders = new Set(caches.map(({ folder }) => folder))
     const others = this.#watched().filter(({ folder }) => !folders.has(folder))
     this.#remember([...others, ...caches])

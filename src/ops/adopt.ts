@@ -21,6 +21,7 @@ import { AdoptedModels } from './adopt-models.ts'
 import { AdoptProgress } from './adopt-progress.ts'
 import { type HomeFolders, refuseHome } from './home-guard.ts'
 import type { OperationOptions } from './operation.ts'
+import { namesModel, type Selection } from './select.ts'
 
 export interface AdoptDeps extends HomeFolders {
   readonly store: Store
@@ -50,12 +51,15 @@ export interface Scan {
   readonly caches: readonly CacheFolder[]
   /** In the order of their places. */
   readonly entries: readonly FoundEntry[]
+  /** Folders of models that are not meant: they stay as they are. */
+  readonly others: readonly string[]
 }
 
-/** Everything that the caches hold. Throws NotFoundError for one that is not there. */
+/** What is meant of what the caches hold. Throws NotFoundError for a cache that is not there. */
 export async function scan(
   deps: HomeFolders,
   wanted: readonly CacheFolder[],
+  selection: Selection,
   signal: AbortSignal,
 ): Promise<Scan> {
   const found = new Map<string, FoundEntry>()
@@ -66,8 +70,11 @@ export async function scan(
     caches.push({ ...cache, folder })
     for (const entry of entries) found.set(entry.folder, entry)
   }
-  const entries = [...found.values()].toSorted((a, b) => (a.folder < b.folder ? -1 : 1))
-  return { caches, entries }
+  const all = [...found.values()].toSorted((a, b) => (a.folder < b.folder ? -1 : 1))
+  const isMeant = namesModel(selection)
+  const entries = all.filter(({ title }) => isMeant(title))
+  const others = all.filter(({ title }) => !isMeant(title)).map(({ folder }) => folder)
+  return { caches, entries, others }
 }
 
 export async function adopt(
@@ -75,13 +82,13 @@ export async function adopt(
   request: AdoptRequest,
   options: AdoptOptions,
 ): Promise<AdoptionEvent> {
-  const found = await scan(deps, cachesOf(request), options.signal)
+  const found = await scan(deps, cachesOf(request), request, options.signal)
   return adoptFound(deps, found, request, options)
 }
 
 export async function adoptFound(
   deps: AdoptDeps,
-  { caches, entries }: Scan,
+  { caches, entries, others }: Scan,
   how: AdoptHow,
   options: AdoptOptions,
 ): Promise<AdoptionEvent> {
@@ -90,7 +97,7 @@ export async function adoptFound(
     options.signal.throwIfAborted()
     await run.take(entry)
   }
-  await run.finish(caches)
+  await run.finish(caches, others)
   return run.result
 }
 
@@ -136,7 +143,8 @@ class Adopting {
     onEvent(line)
   }
 
-  finish(caches: readonly CacheFolder[]): Promise<void> {
+  finish(caches: readonly CacheFolder[], others: readonly string[]): Promise<void> {
+    for (const folder of others) this.#models.noteUnclear(folder)
     return this.#models.finish(caches)
   }
 

@@ -32,8 +32,17 @@ export function selectPaths<T extends { readonly path: string }>(
   return wanted
 }
 
-/** A glob without a slash matches the file name anywhere, as people expect of `*.safetensors`. */
-function matcherOf(globs: readonly string[]): (path: string) => boolean {
-  const matchers = globs.map(glob => picomatch(glob, { dot: true, basename: !glob.includes('/') }))
+/** Whether a model is meant, by its name; case does not matter there. */
+export function namesModel({ include, exclude }: Selection): (name: string) => boolean {
+  const isIncluded = include.length === 0 ? () => true : matcherOf(include, { nocase: true })
+  const isExcluded = matcherOf(exclude, { nocase: true })
+  return name => isIncluded(name) && !isExcluded(name)
+}
+
+/** A glob without a slash matches the last part of a path anywhere, as people expect of `*.safetensors`. */
+function matcherOf(globs: readonly string[], { nocase = false } = {}): (path: string) => boolean {
+  const matchers = globs.map(glob =>
+    picomatch(glob, { dot: true, nocase, basename: !glob.includes('/') }),
+  )
   return path => matchers.some(isMatch => isMatch(path))
 }

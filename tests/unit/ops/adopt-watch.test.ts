@@ -122,3 +122,12 @@ test('pinning goes on while watching', async () => {
   expect(await eventually(() => names().includes('org/two'))).toBe(true)
   expect(store.models()).toMatchObject([{ pinned: true }])
 })
+
+test('what is excluded stays so while watching', async () => {
+  await mkdir(root)
+  await adopt({ watch: true, exclude: ['lab/*'] })
+  await writeSnapshot(root, 'models--lab--secret', { 'a.bin': 'one' })
+  await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })
+  expect(await eventually(() => names().includes('org/two'))).toBe(true)
+  expect(names()).toEqual(['org/two'])
+})

@@ -350,3 +350,12 @@ test('an old snapshot without a list is the commit that is held, and no second m
   ])
   expect(store.models()).toHaveLength(1)
 })
+
+test('what is excluded is neither adopted nor forgotten', async () => {
+  await writeSnapshot(root, 'models--org--one', { 'a.bin': 'one' })
+  await run()
+  await writeSnapshot(root, 'models--lab--secret', { 'b.bin': 'two' })
+  const { models, notices } = await run({ hf: [root], exclude: ['lab/*', 'org/ONE'] })
+  expect({ models, notices }).toEqual({ models: [], notices: [] })
+  expect(store.models().map(({ name }) => name)).toEqual(['org/one'])
+})

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { rawCid } from '../../../src/core/cid.ts'
 import { sha256 } from '../../../src/core/digest.ts'
-import { selectFiles } from '../../../src/ops/select.ts'
+import { namesModel, selectFiles } from '../../../src/ops/select.ts'
 
 const digest = sha256(new Uint8Array(1))
 const files = [
@@ -40,4 +40,15 @@ test('says which files there are when nothing is left', () => {
       hint: expect.stringContaining('README.md') as string,
     }),
   )
+})
+
+test('models are meant by their names, whatever the case', () => {
+  const meant = (include: string[], exclude: string[] = []): string[] =>
+    ['Org/Model', 'org/private-model', 'datasets/org/data', 'gpt2'].filter(
+      namesModel({ include, exclude }),
+    )
+  expect(meant([])).toHaveLength(4)
+  expect(meant(['org/*'])).toEqual(['Org/Model', 'org/private-model'])
+  expect(meant([], ['org/*', '*data'])).toEqual(['gpt2'])
+  expect(meant(['*private*'])).toEqual(['org/private-model'])
 })
