@@ -22,6 +22,8 @@ interface Flag {
     | {
         readonly name: string
         readonly kinds: readonly Kind[]
+        /** It may be left out. */
+        readonly optional: boolean
         /** When only these are taken. */
         readonly choices: readonly string[]
       }
@@ -73,14 +75,19 @@ function flagsOf(command: Command): Flag[] {
 }
 
 function flagOf(option: Option): Flag {
-  const name = /<(.+)>/.exec(option.flags)?.[1]
+  const name = /[<[](.+)[>\]]/.exec(option.flags)?.[1]
   return {
     long: option.long ?? '',
     about: option.description,
     value:
       name === undefined
         ? undefined
-        : { name, kinds: kindsOf(name), choices: option.argChoices ?? [] },
+        : {
+            name,
+            kinds: kindsOf(name),
+            optional: option.optional,
+            choices: option.argChoices ?? [],
+          },
   }
 }
 
@@ -257,7 +264,8 @@ fi
 
 function zshFlag({ long, about, value }: Flag): string {
   const text = about.replaceAll(/[[\]:]/g, String.raw`\$&`)
-  const end = value === undefined ? '' : `:${value.name}:${zshValue(value)}`
+  const colon = value?.optional === true ? '::' : ':'
+  const end = value === undefined ? '' : `${colon}${value.name}:${zshValue(value)}`
   // A star: whether a flag may be repeated is for the program to say.
   return zshQuoted(`*${long}[${text}]${end}`)
 }
@@ -323,7 +331,9 @@ function fishScript({ globals, verbs }: Words): string {
 }
 
 function fishFlag({ long, about, value }: Flag): string {
-  const takes = value === undefined ? '' : ` -r ${fishValue(value)}`.trimEnd()
+  // What may be left out is told from the next word by nobody but the program.
+  const isTaken = value !== undefined && !value.optional
+  const takes = isTaken ? ` -r ${fishValue(value)}`.trimEnd() : ''
   return `-l ${long.replace(/^--/, '')}${takes} -d ${fishQuoted(about)}`
 }
 

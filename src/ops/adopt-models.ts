@@ -75,17 +75,13 @@ export class AdoptedModels {
     this.#seen.set(folder, manifest)
   }
 
-  /** Where the files of the model that has this name lie, by path. */
-  placesOf({ name }: FoundModel): ReadonlyMap<string, string> {
-    const { store } = this.#deps
-    const named = name === undefined ? undefined : store.findName(name)
-    if (named?.addedAtMs === undefined) return new Map()
-    return new Map(store.filesOf(named.manifest).map(({ path, place }) => [path, place]))
+  partOf(found: FoundModel, files: Hashed['files']): HeldModel | undefined {
+    return this.#joining.partOf(found, files)
   }
 
   /** The held model of which these files are a part; they are indexed then, and no model of their own. */
   settlePart(found: FoundModel, { files, fresh }: Hashed): HeldModel | undefined {
-    const model = this.#joining.partOf(found, files)
+    const model = this.partOf(found, files)
     if (model === undefined) return undefined
     this.noteSeen(found, model.manifest)
     if (fresh.length > 0) this.#deps.store.addFiles(fresh)

@@ -17,6 +17,7 @@ import type { Net } from '../net/net.ts'
 import type { NewFile } from '../store/new-file.ts'
 import type { Store } from '../store/store.ts'
 import { identify, proveGitOids } from './adopt-identify.ts'
+import { knownFiles } from './adopt-known.ts'
 import { AdoptedModels } from './adopt-models.ts'
 import { AdoptProgress } from './adopt-progress.ts'
 import { type HomeFolders, refuseHome } from './home-guard.ts'
@@ -55,7 +56,7 @@ export interface Scan {
   readonly others: readonly string[]
 }
 
-/** What is meant of what the caches hold. Throws NotFoundError for a cache that is not there. */
+/** What is meant of what the caches hold. Throws NotFoundError for the only cache when it is not there. */
 export async function scan(
   deps: HomeFolders,
   wanted: readonly CacheFolder[],
@@ -66,15 +67,25 @@ export async function scan(
   const caches: CacheFolder[] = []
   for (const cache of wanted) {
     await refuseHome(deps, cache.folder)
-    const { folder, entries } = await readCache(cache, { signal })
-    caches.push({ ...cache, folder })
-    for (const entry of entries) found.set(entry.folder, entry)
+    try {
+      const { folder, entries } = await readCache(cache, { signal })
+      caches.push({ ...cache, folder })
+      for (const entry of entries) found.set(entry.folder, entry)
+    } catch (error) {
+      // One of several that cannot be read does not keep the others from it.
+      if (wanted.length === 1 || !(error instanceof CommonweightError)) throw error
+      found.set(cache.folder, unreadable(cache, error.message))
+    }
   }
   const all = [...found.values()].toSorted((a, b) => (a.folder < b.folder ? -1 : 1))
   const isMeant = namesModel(selection)
   const entries = all.filter(({ title }) => isMeant(title))
   const others = all.filter(({ title }) => !isMeant(title)).map(({ folder }) => folder)
   return { caches, entries, others }
+}
+
+function unreadable({ kind, folder }: CacheFolder, reason: string): RefusedModel {
+  return { kind: 'refused', cache: kind, title: folder, name: undefined, folder, reason }
 }
 
 export async function adopt(
@@ -174,10 +185,11 @@ class Adopting {
       this.#models.noteUnclear(found.folder)
       return lineOf(found, undefined, 'new')
     }
-    const identified = identify(found, known)
-    const isHeld = this.#deps.store.model(identified.cid) !== undefined
-    this.#models.noteSeen(found, identified.cid)
-    return lineOf(found, identified.cid, isHeld ? 'known' : 'new')
+    const part = this.#models.partOf(found, known)
+    const manifest = part?.manifest ?? identify(found, known).cid
+    const isHeld = this.#deps.store.model(manifest) !== undefined
+    this.#models.noteSeen(found, manifest)
+    return lineOf(found, manifest, isHeld ? 'known' : 'new')
   }
 
   async #share(found: FoundModel): Promise<AdoptedEvent> {
@@ -208,26 +220,8 @@ class Adopting {
     return { files: new Map(files.map(({ path, file }) => [path, file])), fresh }
   }
 
-  /** By path: those hashed before that are as they were, here or under the name that a pin gave them. */
-  #known(found: FoundModel): Map<string, HashedFile> {
-    const { store } = this.#deps
-    const known = new Map<string, HashedFile>()
-    const byPlace = new Map(store.filesAt(found.files).map(file => [file.place, file]))
-    const others: { path: string; place: string; stamp: HashedFile['stamp'] }[] = []
-    const pinned = byPlace.size === found.files.length ? undefined : this.#models.placesOf(found)
-    for (const { path, place, stamp } of found.files) {
-      const file = byPlace.get(place)
-      const link = pinned?.get(path)
-      if (file !== undefined) known.set(path, file)
-      else if (link !== undefined) others.push({ path, place: link, stamp })
-    }
-    for (const file of store.filesAt(others)) {
-      const wanted = others.find(({ place }) => place === file.place)
-      const place = found.files.find(({ path }) => path === wanted?.path)?.place
-      if (wanted === undefined || place === undefined) continue
-      const { stamp, sha256, root, table } = file
-      known.set(wanted.path, { place, stamp, sha256, root, table })
-    }
+  #known(found: FoundModel): ReadonlyMap<string, HashedFile> {
+    const known = knownFiles(this.#deps.store, found)
     this.#progress.knew([...known.values()].reduce((sum, { stamp }) => sum + stamp.size, 0))
     return known
   }

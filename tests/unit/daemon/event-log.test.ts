@@ -141,3 +141,19 @@ test('lets go of a reader whose signal aborts, and of its timer', async () => {
   expect(clock.sleeping).toBe(0)
   expect(reader.seen).toEqual([aProgress(1)])
 })
+
+test('keeps what became of each model, however many notices come between', async () => {
+  const log = new EventLog(new FakeClock())
+  const models = Array.from({ length: 300 }, (_, index) => `org/model-${index}`)
+  for (const name of models) {
+    const rest = { path: '/cache', manifest: null, files: 1, bytes: 1, state: 'new' } as const
+    log.add({ type: 'adopted', name, ...rest })
+    log.add(notice(name))
+  }
+  log.finish(aResult())
+  const reader = follow(log)
+  await reader.done
+  const told = reader.seen.filter(({ type }) => type === 'adopted').map(({ name }) => name)
+  expect(told).toEqual(models)
+  expect(reader.seen.filter(({ type }) => type === 'notice')).toHaveLength(100)
+})

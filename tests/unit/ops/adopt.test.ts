@@ -359,3 +359,17 @@ test('what is excluded is neither adopted nor forgotten', async () => {
   expect({ models, notices }).toEqual({ models: [], notices: [] })
   expect(store.models().map(({ name }) => name)).toEqual(['org/one'])
 })
+
+test('one of several caches that is not there does not keep the others from being adopted', async () => {
+  await writeSnapshot(root, 'models--org--model', files)
+  const { models, result } = await run({ hf: [root], ollama: [scratch.file('nowhere')] })
+  expect(models).toMatchObject([
+    { state: 'new', name: 'org/model' },
+    {
+      state: 'skipped',
+      path: scratch.file('nowhere'),
+      reason: expect.stringContaining('no cache'),
+    },
+  ])
+  expect(result).toMatchObject({ models: 1, skipped: 1 })
+})
