@@ -40,7 +40,7 @@ import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkOf } from './ops/link.ts'
 import { sourceView } from './ops/hub-facts.ts'
 import { importCommit } from './ops/import.ts'
-import { mirror } from './ops/mirror.ts'
+import { openMirrors } from './ops/mirror.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
 import type { OperationOptions } from './ops/operation.ts'
@@ -279,6 +279,7 @@ type OperationsSide = Pick<
 
 function operationsOf(services: Services): OperationsSide {
   const { store, work, adoption } = services
+  const mirrors = openMirrors(services)
   return {
     adopt: (request, options) =>
       work.run(signal => adoption.adopt(request, { ...options, signal }), options.signal),
@@ -303,7 +304,7 @@ function operationsOf(services: Services): OperationsSide {
           rememberPull(
             store,
             request,
-            () => mirror(services, request, { ...options, signal }),
+            () => mirrors.mirror(request, { ...options, signal }),
             () => work.closing.aborted,
           ),
         options.signal,

@@ -6,6 +6,7 @@
 import type { IncomingHttpHeaders } from 'node:http'
 import { z } from 'zod'
 import {
+  CommonweightError,
   InvalidInputError,
   IntegrityError,
   LimitError,
@@ -116,8 +117,9 @@ class HttpHub implements Hub {
       const { branches, tags } = parse(refsSchema, value)
       return { branches: named(branches), tags: named(tags) }
     } catch (error) {
-      // A mirror of a hub need not have them, and nothing depends on them.
-      if (error instanceof NotFoundError || error instanceof InvalidInputError) return undefined
+      signal.throwIfAborted()
+      // A mirror of a hub need not have them, a repository has too many, and nothing depends on them.
+      if (error instanceof CommonweightError) return undefined
       throw error
     }
   }

@@ -32,6 +32,8 @@ export interface MirrorFileDeps {
   readonly log: Logger
   /** Waits until so many bytes may be taken from the network. */
   take(bytes: number, signal: AbortSignal): Promise<void>
+  /** Requests for one file at a time: a connection that waits for its turn too long is closed. */
+  readonly requestsAtOnce: number
 }
 
 export interface MirrorJob {
@@ -54,8 +56,6 @@ export type ReadRange = (start: number, end: number) => Promise<Buffer>
 
 /** One request: long enough for a CDN, short enough to be asked again. */
 const requestBytes = 16 * MiB
-/** Connections for one file. */
-const requestsAtOnce = 6
 /** Failures of one range in a row without a byte. */
 const failuresMax = 6
 
@@ -196,7 +196,7 @@ async function fetchMissing(
     })
   }
   try {
-    for await (const _ of mapLimit(ranges, requestsAtOnce, fetchOne, job.signal)) continue
+    for await (const _ of mapLimit(ranges, deps.requestsAtOnce, fetchOne, job.signal)) continue
   } finally {
     await partial.record()
   }

@@ -8,9 +8,9 @@ import { join } from 'node:path'
 import type { MirroredEvent, MirrorRequest } from '../api/contract.ts'
 import { mapLimit } from '../core/async.ts'
 import { toHex } from '../core/bytes.ts'
-import { InvalidInputError } from '../core/errors.ts'
+import { ConflictError, InvalidInputError } from '../core/errors.ts'
 import { RateLimit } from '../core/rate-limit.ts'
-import { second } from '../core/units.ts'
+import { KiB, second } from '../core/units.ts'
 import { type Hub, type HubDeps, type HubFile, type HubInfo, openHub } from '../hub/hub.ts'
 import { formatHubRef, hubName, type HubRepo, hubUrl, parseHubRef, repoPath } from '../hub/ref.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
@@ -47,15 +47,32 @@ export interface MirrorDeps extends PullDeps {
   readonly net: PullDeps['net'] & Pick<Net, 'addresses' | 'peers'>
 }
 
-/** Files on their way; their requests share the connections to one host. */
+/** Files on their way, whose requests share the connections to one host; and requests for one of them. */
 const filesAtOnce = 8
+const requestsAtOnce = 6
+/** A connection of a limited mirror has this much, or it would be silent for so long that it is closed. */
+const leastBytesPerSecond = 256 * KiB
 /** Digits of a commit in the name of its folder. */
 const commitCharacters = 12
 
-export async function mirror(
+export interface Mirrors {
+  mirror(request: MirrorRequest, options: OperationOptions): Promise<MirroredEvent>
+}
+
+export function openMirrors(deps: MirrorDeps): Mirrors {
+  /** Folders that are written to: one mirror each. */
+  const busy = new Set<string>()
+  return { mirror: (request, options) => mirror(deps, request, { ...options, busy }) }
+}
+
+interface MirrorOptions extends OperationOptions {
+  readonly busy: Set<string>
+}
+
+async function mirror(
   deps: MirrorDeps,
   request: MirrorRequest,
-  options: OperationOptions,
+  options: MirrorOptions,
 ): Promise<MirroredEvent> {
   const startedMs = deps.clock.monotonic()
   if (request.to !== undefined) await refuseHome(deps, request.to)
@@ -74,6 +91,7 @@ export async function mirror(
   const refs = await hub.refs(info, options.signal)
   const run = planRun(deps, request, { info, all })
   const facts = factsOf(info, refs, run.files)
+  using _ = claim(options.busy, run.folder)
   const obtained = await obtainAll(deps, hub, run, { options, request, progress })
   const held = keep(deps, run, { obtained, facts, request })
   await deps.store.tidy(run.folder)
@@ -93,6 +111,16 @@ export async function mirror(
     gated: facts.gated,
     changes: run.changes,
   }
+}
+
+function claim(busy: Set<string>, folder: string): Disposable {
+  if (busy.has(folder)) {
+    throw new ConflictError(`${folder} is being mirrored to already`, {
+      hint: 'wait for the other mirror, or use another folder with --to',
+    })
+  }
+  busy.add(folder)
+  return { [Symbol.dispose]: () => void busy.delete(folder) }
 }
 
 export function hubDeps({ clock, log }: MirrorDeps, { onEvent }: OperationOptions): HubDeps {
@@ -230,9 +258,11 @@ async function obtainAll(
   const own = request.maxDown === undefined ? undefined : new RateLimit(clock, request.maxDown)
   progress.start(run.files)
   await store.checkSpace(run.folder, await missingBytes(run))
+  const lanes = lanesAt(Math.min(own?.bytesPerSecond ?? Infinity, down.bytesPerSecond ?? Infinity))
   const fileDeps: MirrorFileDeps = {
     ...deps,
     hub,
+    requestsAtOnce: lanes.requests,
     async take(bytes, taking) {
       await own?.take(bytes, taking)
       await down.take(bytes, taking)
@@ -252,7 +282,7 @@ async function obtainAll(
       else obtained.push({ from, file })
       if (file !== undefined) progress.done(from)
     }
-    for await (const _ of mapLimit(files, filesAtOnce, work, options.signal)) continue
+    for await (const _ of mapLimit(files, lanes.files, work, options.signal)) continue
   }
   await all(run.files, job => localFile(fileDeps, job))
   await obtainFromSwarm(deps, {
@@ -266,6 +296,13 @@ async function obtainAll(
   })
   await all(left.splice(0), job => obtainFile(fileDeps, job))
   return obtained
+}
+
+/** Few connections on a thin line. */
+function lanesAt(bytesPerSecond: number): { readonly files: number; readonly requests: number } {
+  const connections = Math.max(1, Math.floor(bytesPerSecond / leastBytesPerSecond))
+  const requests = Math.min(requestsAtOnce, connections)
+  return { requests, files: Math.max(1, Math.min(filesAtOnce, Math.floor(connections / requests))) }
 }
 
 function jobsOf(

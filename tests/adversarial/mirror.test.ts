@@ -297,6 +297,42 @@ test('a repository of which the hub says next to nothing is mirrored', async () 
   expect(await mirror()).toMatchObject({ licence: null, gated: null, commit })
 })
 
+test('two mirrors into one folder do not write over each other', async () => {
+  hub.commit('org/m', files)
+  const started = Promise.withResolvers<void>()
+  const held: (() => void)[] = []
+  hub.behave = ({ server, serve }) => {
+    if (server === 'hub') serve()
+    else held.push(serve)
+    if (server === 'cdn') started.resolve()
+  }
+  const first = mirror()
+  await started.promise
+  await expect(mirror('hf:org/m', { include: ['*.bin'] })).rejects.toThrow(ConflictError)
+  hub.behave = undefined
+  for (const serve of held) serve()
+  await expectMirrored(files, await first)
+  expect(await mirror('hf:org/m')).toMatchObject({ bytesFetched: 0 })
+})
+
+test('a mirror with a limit keeps to it, over few connections', async () => {
+  const slow = { 'model.bin': seededBytes('slow', MiB) }
+  hub.commit('org/m', slow)
+  let open = 0
+  let peak = 0
+  hub.behave = ({ server, response, serve }) => {
+    if (server === 'cdn') {
+      peak = Math.max(peak, (open += 1))
+      response.on('close', () => (open -= 1))
+    }
+    serve()
+  }
+  const before = here.deps.clock.monotonic()
+  await expectMirrored(slow, await mirror('hf:org/m', { maxDown: 256 * KiB }))
+  expect(here.deps.clock.monotonic() - before).toBeGreaterThan(3000)
+  expect(peak).toBe(1)
+})
+
 test('a renamed repository has its new name', async () => {
   hub.commit('org/old', files)
   hub.rename('org/old', 'org/new')

@@ -2,6 +2,7 @@
 
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { statusSchema } from '../../src/api/contract.ts'
 import { type MirroredEvent, mirroredSchema, sourceSchema } from '../../src/api/mirror-contract.ts'
 import { KiB, MiB } from '../../src/core/units.ts'
 import {
@@ -9,6 +10,7 @@ import {
   expectSameFiles,
   openStage,
   pull,
+  seed,
   type Stage,
   startOperation,
   succeeded,
@@ -142,6 +144,26 @@ test('after a change of metadata next to nothing is fetched, and it is told what
   expect(hub.bytesSent.cdn - sentBefore).toBeLessThan(600 * KiB)
   expect(after.bytesReused).toBeGreaterThan(39 * MiB)
   await expectSameFiles(after.path, await writeFiles(stage.file('changed'), changed))
+})
+
+test('what a gateway of ours serves is mirrored as the model that it is', async () => {
+  const env = { COMMONWEIGHT_HTTP_LISTEN: '127.0.0.1:0' }
+  const gateway = await stage.start('gateway', [machine], { env })
+  const mirrored = await mirror(gateway, 'hf:org/Model')
+  const plain = await writeFiles(stage.file('plain-model'), { 'a.txt': 'a', 'b/w.bin': 'weights' })
+  const seeded = await seed(gateway, plain, '--name', 'org/plain')
+  const { gateway: url } = statusSchema.parse(succeeded(await gateway.cw('status')).last)
+  const other = await stage.start('behind')
+  const again = async (ref: string): Promise<MirroredEvent> => {
+    const outcome = await other.cw('mirror', ref, '--upstream', String(url))
+    return mirroredSchema.parse(succeeded(outcome).last)
+  }
+  expect(await again('hf:org/Model')).toMatchObject({
+    manifest: mirrored.manifest,
+    commit: mirrored.commit,
+  })
+  // A commit that the gateway made up names nothing but the model.
+  expect(await again('hf:org/plain')).toMatchObject({ manifest: seeded.manifest })
 })
 
 test('goes on after kill -9 where it was', async () => {

@@ -11,7 +11,7 @@ import { type Clock, systemClock } from '../../src/core/clock.ts'
 import { silentLog } from '../../src/core/log.ts'
 import { openHashPool } from '../../src/ingest/hash-file.ts'
 import { openBandwidth } from '../../src/net/upload/bandwidth.ts'
-import { mirror, type MirrorDeps } from '../../src/ops/mirror.ts'
+import { type MirrorDeps, openMirrors } from '../../src/ops/mirror.ts'
 import type { Store } from '../../src/store/store.ts'
 import { openScratchFolder } from './scratch-folder.ts'
 import { openTestStore } from './store-fixture.ts'
@@ -71,6 +71,7 @@ export async function openMirrorFixture(
     webSeeds: { allowPrivate: false, agent: 'commonweight/test' },
     random: Math.random,
   }
+  const mirrors = openMirrors(deps)
   const opened = stack.move()
   return {
     store,
@@ -79,7 +80,7 @@ export async function openMirrorFixture(
     waitsMs,
     file: name => scratch.file(name),
     mirror: (request, signal = new AbortController().signal) =>
-      mirror(deps, mirrorRequestSchema.parse({ kind: 'mirror', ...request }), {
+      mirrors.mirror(mirrorRequestSchema.parse({ kind: 'mirror', ...request }), {
         signal,
         onEvent: (event: NoticeEvent | ProgressEvent) => {
           if (event.type === 'notice') notices.push(event.message)
