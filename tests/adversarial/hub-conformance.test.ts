@@ -1,7 +1,7 @@
 /**
  * What the list of conformance (C1 to C20) asks beyond hub-gateway.test.ts: a model that was mirrored is
  * answered as its hub answers, llama.cpp's whole sequence of requests, and a holder that falls silent.
- * C15 is in registry.test.ts, C19 in tests/interop; C14 is the Xet facade's.
+ * C15 is in registry.test.ts, C19 in tests/interop.
  */
 
 import { createHash } from 'node:crypto'
@@ -267,6 +267,93 @@ test("C3, C4: llama.cpp's requests, one after the other", async () => {
   const rest = await ask(url, { range: `bytes=${MiB}-` })
   expect([rest.status, sha256(rest.body)]).toEqual([206, sha256(gguf.subarray(MiB))])
 })
+
+interface Reconstruction {
+  readonly offset_into_first_range: number
+  readonly terms: readonly { hash: string; unpacked_length: number }[]
+  readonly xorbs: Readonly<
+    Record<string, [{ url: string; ranges: [{ bytes: { start: number; end: number } }] }]>
+  >
+}
+
+describe('C14: a file that is taken for too large', () => {
+  const large = seededBytes('too large for plain HTTP', 3 * MiB + 77)
+  const path = '/org/large/resolve/main/model.bin'
+  const agent = { 'user-agent': 'unknown/None; hf_hub/1.33.0; python/3.11' }
+  let hub: HubGateway
+  beforeAll(async () => {
+    hub = await openHubGateway({ plainBytesMax: MiB })
+    await hub.seed('org/large', { 'model.bin': large })
+  })
+  afterAll(() => hub[Symbol.asyncDispose]())
+
+  async function casOf(): Promise<{ cas: string; hash: string }> {
+    const { headers } = await hub.ask(path, { method: 'HEAD', headers: agent })
+    const auth = /^<([^>]+)>; rel="xet-auth"/u.exec(String(headers.link))?.[1] ?? ''
+    const answer = await hub.ask(auth.replace(hub.url, ''), { headers: agent })
+    expect(answer.headers).toMatchObject({
+      'x-xet-cas-url': expect.stringMatching(/^http:/),
+      'x-xet-access-token': expect.stringMatching(/./),
+      'x-xet-token-expiration': expect.stringMatching(/^\d+$/),
+    })
+    const { accessToken, casUrl, exp } = answer.json() as Record<string, unknown>
+    expect(answer.headers['x-xet-cas-url']).toBe(casUrl)
+    expect(answer.headers['x-xet-access-token']).toBe(accessToken)
+    expect(Number(exp)).toBeGreaterThan(Date.now() / second + 60)
+    return { cas: String(casUrl).replace(hub.url, ''), hash: String(headers['x-xet-hash']) }
+  }
+
+  test('other clients are told nothing of Xet', async () => {
+    const { headers } = await hub.ask(path, { method: 'HEAD' })
+    expect(headers).not.toHaveProperty('x-xet-hash')
+    const tree = (await hub.ask('/api/models/org/large/tree/main', { headers: agent })).json()
+    expect(JSON.stringify(tree)).not.toContain('xetHash')
+  })
+
+  test('a range behind the end is 416: clients find the end by it', async () => {
+    const { cas, hash } = await casOf()
+    const range = `bytes=${large.length}-${large.length + 10 * MiB}`
+    const answer = await hub.ask(`${cas}/v2/reconstructions/${hash}`, { headers: { range } })
+    expect(answer.status).toBe(416)
+  })
+
+  test.for([
+    [0, large.length],
+    [0, 1],
+    [200_000, 300_001],
+    [large.length - 5, large.length],
+  ] as const)('its bytes from %i to %i, put together from xorbs', async ([start, end]) => {
+    const { cas, hash } = await casOf()
+    const range = `bytes=${start}-${end - 1}`
+    const answer = await hub.ask(`${cas}/v2/reconstructions/${hash}`, { headers: { range } })
+    const { offset_into_first_range: offset, terms, xorbs } = answer.json() as Reconstruction
+    const parts: Buffer[] = []
+    for (const term of terms) {
+      const [{ ranges, url }] = xorbs[term.hash] ?? [{ url: '', ranges: [{ bytes: undefined }] }]
+      const { bytes } = ranges[0]
+      const headers = { range: `bytes=${bytes?.start}-${bytes?.end}` }
+      const xorb = await hub.ask(url.replace(hub.url, ''), { headers })
+      expect(xorb.status).toBe(206)
+      const unpacked = unpack(xorb.body)
+      expect(unpacked).toHaveLength(term.unpacked_length)
+      parts.push(unpacked)
+    }
+    const whole = Buffer.concat(parts).subarray(offset, offset + end - start)
+    expect(whole.equals(large.subarray(start, end))).toBe(true)
+  })
+})
+
+/** Chunks of a xorb that are not compressed: version, length, scheme, length, bytes. */
+function unpack(xorb: Buffer): Buffer {
+  const chunks: Buffer[] = []
+  for (let at = 0; at < xorb.length;) {
+    const length = xorb.readUIntLE(at + 1, 3)
+    expect([xorb[at], xorb[at + 4], xorb.readUIntLE(at + 5, 3)]).toEqual([0, 0, length])
+    chunks.push(xorb.subarray(at + 8, at + 8 + length))
+    at += 8 + length
+  }
+  return Buffer.concat(chunks)
+}
 
 test('C16: while its holder is slow a body is never silent, and never ends early', async () => {
   // 16 KiB a second, and chunks of 300: the second one takes longer than any client is patient.

@@ -3,7 +3,6 @@
 import { execFile, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises'
-import { type AddressInfo, createServer } from 'node:net'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 import { expect, test } from 'vitest'
@@ -13,6 +12,7 @@ import { KiB, second } from '../../src/core/units.ts'
 import { openWebSeeds } from '../../src/net/web/web-seeds.ts'
 import { download } from '../../src/transfer/download.ts'
 import { FakeFinder } from '../support/fake-source.ts'
+import { freePort } from '../support/free-port.ts'
 import { until } from '../support/poll.ts'
 import { openScratchFolder, type ScratchFolder } from '../support/scratch-folder.ts'
 import { openTestStore, type TestFile, testFile } from '../support/store-fixture.ts'
@@ -24,14 +24,6 @@ async function nginxMissing(): Promise<string | undefined> {
     () => undefined,
     () => 'no nginx: put `nginx` on the PATH or its path into NGINX',
   )
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1')
-  await once(server, 'listening')
-  const { port } = server.address() as AddressInfo
-  server.close()
-  return port
 }
 
 /** Serves the folder `www`; packs what it can, as many sites do. */
