@@ -356,10 +356,10 @@ function unpack(xorb: Buffer): Buffer {
 }
 
 test('C16: while its holder is slow a body is never silent, and never ends early', async () => {
-  // 16 KiB a second, and chunks of 300: the second one takes longer than any client is patient.
+  // 16 KiB a second, and a chunk of 200: the second one takes longer than any client is patient.
   const slow = tensorFile({
     first: seededBytes('first tensor', 1000),
-    second: seededBytes('second tensor', 300 * KiB),
+    second: seededBytes('second tensor', 200 * KiB),
     third: seededBytes('third tensor', 1000),
   })
   await using far = await openHubGateway({ bandwidth: { maxUp: 16 * KiB, limitLan: true } })

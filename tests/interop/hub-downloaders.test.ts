@@ -14,7 +14,7 @@ import { seededBytes } from '../support/model-files.ts'
 import { installed, needed } from './programs.ts'
 
 const timeout = 5 * minute
-const weights = seededBytes('weights for downloaders', 64 * MiB)
+const weights = seededBytes('weights for downloaders', 32 * MiB)
 const digest = createHash('sha256').update(weights).digest('hex')
 
 let far: HubGateway

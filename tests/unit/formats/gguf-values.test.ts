@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { type ByteSource, memorySource } from '../../../src/core/bytes.ts'
 import { InvalidInputError } from '../../../src/core/errors.ts'
 import { type GgufValue, ggufValueBytesMax, ggufValues } from '../../../src/formats/gguf-values.ts'
+import { fuzzMs, fuzzTimeoutMs } from '../../support/fuzz.ts'
 import { ggufFile, ggufString, keyValue, u32, u64 } from '../../support/weight-files.ts'
 
 const keys = ['general.architecture', 'general.file_type']
@@ -64,7 +65,7 @@ test('refuses a name without end', async () => {
   await expect(valuesOf(long)).rejects.toThrow(InvalidInputError)
 })
 
-test('whatever bytes: values or InvalidInputError', async () => {
+test('whatever bytes: values or InvalidInputError', { timeout: fuzzTimeoutMs() }, async () => {
   const file = ggufFile({ keyValues: [architecture, fileType] })
   await fc.assert(
     fc.asyncProperty(
@@ -77,5 +78,6 @@ test('whatever bytes: values or InvalidInputError', async () => {
         expect(found instanceof Map || found instanceof InvalidInputError).toBe(true)
       },
     ),
+    { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
   )
 })
