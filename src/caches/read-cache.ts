@@ -1,5 +1,6 @@
 /** A cache of any kind, by its folder. */
 
+import { join } from 'node:path'
 import { NotFoundError } from '../core/errors.ts'
 import { shown } from '../ingest/file-errors.ts'
 import { Enclosure } from './enclosure.ts'
@@ -34,9 +35,12 @@ async function readEntries(
 ): Promise<FoundEntry[]> {
   switch (kind) {
     case 'hf':
-      return (await isLocalDir(root))
-        ? [await readLocalDir(root, options)]
-        : readHubCache(root, options)
+      if (await isLocalDir(root)) return [await readLocalDir(root, options)]
+      // Either the cache itself or what HF_HOME names, with the cache in it.
+      return [
+        ...(await readHubCache(root, options)),
+        ...(await readHubCache(join(root, 'hub'), options)),
+      ]
     case 'ollama':
       return readOllama(root, options)
     case 'lm-studio':

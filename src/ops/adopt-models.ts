@@ -107,6 +107,7 @@ export class AdoptedModels {
     const { origin, folder, pinned, fresh } = wanted
     const added: NewModel = { manifest, block, name, origin, folder, pinned, seeding: true, files }
     store.addModel(added, fresh)
+    if (pinned) store.setFact(pinnedFact(found), manifest.toString())
     net.providedChanged()
     this.#joining.turnedUp(wanted.files.values())
     if (held === undefined) {
@@ -162,7 +163,7 @@ export class AdoptedModels {
     const message =
       `files cannot be linked into ${modelsFolder}, which is on another file system or of another user: ` +
       'they are shared, and not pinned'
-    this.#onEvent({ type: 'notice', level: 'warn', message })
+    this.#tell('warn', message)
   }
 
   #isThere(held: HeldModel, { folder, files, pinned }: Wanted): boolean {
@@ -175,7 +176,7 @@ export class AdoptedModels {
 
   /** A cache suggests a name: it takes it from no model that another one than itself brought here. */
   #nameFor(
-    { name, family }: FoundModel,
+    { name, family, folder }: FoundModel,
     manifest: CID,
     held: HeldModel | undefined,
   ): string | undefined {
@@ -186,11 +187,23 @@ export class AdoptedModels {
     if (holder === undefined) return name
     if (sameCid(holder.manifest, manifest)) return holder.name
     const other = store.model(holder.manifest)
-    const isOlder = other !== undefined && isAdopted(other) && isInside(other.folder, family)
-    if (isOlder) return name
+    const isHere = other !== undefined && isAdopted(other) && isInside(other.folder, family)
+    const isPinned = store.fact(pinnedFact({ family })) === holder.manifest.toString()
+    if (isHere || isPinned) {
+      // In the same place it is the same revision, of which more is here now.
+      if (other?.folder !== folder) {
+        const older = holder.manifest.toString()
+        this.#tell('info', `${name} names a newer revision now; it named ${older}`)
+      }
+      return name
+    }
     const message = `${name} is the name of another model here: the one in the cache is kept without a name`
-    if (held === undefined) this.#onEvent({ type: 'notice', level: 'warn', message })
+    if (held === undefined) this.#tell('warn', message)
     return undefined
+  }
+
+  #tell(level: NoticeEvent['level'], message: string): void {
+    this.#onEvent({ type: 'notice', level, message })
   }
 
   /** Adopted models whose cache has nothing or something else in their place. */
@@ -223,7 +236,7 @@ export class AdoptedModels {
       log.warn('not forgotten', { path: folder, error: messageOf(error) })
       return
     }
-    this.#onEvent({ type: 'notice', level: 'info', message: `${shown} ${why}: ${verb}` })
+    this.#tell('info', `${shown} ${why}: ${verb}`)
   }
 }
 
@@ -243,6 +256,11 @@ function placementOf(path: string, { place, stamp, sha256, root }: NewFile): Mod
 function mayMove(held: HeldModel, wanted: Wanted): boolean {
   if (held.folder === wanted.folder) return true
   return isAdopted(held) && (wanted.pinned || held.state !== 'complete')
+}
+
+/** Under which name it is remembered what was pinned last of a repository: a pin looks like a pull. */
+function pinnedFact({ family }: Pick<FoundModel, 'family'>): string {
+  return `pinned from ${family}`
 }
 
 /** Whoever seeds pins. */

@@ -16,6 +16,7 @@ import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { witnessSha256 } from '../support/machine.ts'
 import { openMockHub } from '../support/mock-hub.ts'
 import { seededBytes } from '../support/model-files.ts'
+import { needed, nodeWith } from './programs.ts'
 import { type Python, pythonWith } from './python.ts'
 
 const run = promisify(execFile)
@@ -162,6 +163,35 @@ snapshot_download("org/Model", local_dir=sys.argv[1])`
     await hub.node.remove(manifest, { files: true })
   },
 )
+
+test('a cache without links is adopted, as Windows has it', { timeout }, async context => {
+  const python = await client('2.0.0', context)
+  await using near = await openHubGateway()
+  const home = near.file('hf')
+  const rest = { HF_HUB_DISABLE_TELEMETRY: '1', HF_HUB_DISABLE_SYMLINKS: '1' }
+  const env = { HF_ENDPOINT: hub.url, HF_HOME: home, ...rest }
+  const body = 'from huggingface_hub import snapshot_download\nsnapshot_download("org/model")'
+  await python.run(script(env, body), [])
+  const adopted = await adopt(near.node, join(home, 'hub'))
+  expect(adopted).toMatchObject([{ name: 'org/model', manifest: seeded, files: 5 }])
+  const { files: held } = await near.node.show('org/model', options.signal)
+  expect(held.every(({ place }) => place.includes('/snapshots/'))).toBe(true)
+})
+
+test('the cache of @huggingface/hub is adopted', { timeout }, async context => {
+  const node = needed(await nodeWith(['@huggingface/hub@2.17.5']), context)
+  await using near = await openHubGateway()
+  const body = `import { snapshotDownload } from '@huggingface/hub'
+const [hubUrl, cacheDir] = process.argv.slice(1)
+await snapshotDownload({ repo: 'org/model', hubUrl, cacheDir })`
+  // Names with # and ? it cannot fetch.
+  const { 'sub dir/odd #1 name%.json': _, ...plain } = files
+  const manifest = await near.seed('org/plain', plain)
+  await node.run(body.replaceAll('org/model', 'org/plain'), near.url, near.file('js'))
+  await using other = await openHubGateway()
+  const adopted = await adopt(other.node, near.file('js'))
+  expect(adopted).toMatchObject([{ name: 'org/plain', state: 'new', manifest, files: 4 }])
+})
 
 test('hf cache verify agrees with a cache that we wrote', { timeout }, async context => {
   const python = await client('1.33.0', context)

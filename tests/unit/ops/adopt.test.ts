@@ -1,6 +1,6 @@
 /** Real stores and real caches, small. What is read is counted. */
 
-import { link, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { link, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { AdoptedEvent, AdoptionEvent, AdoptRequest } from '../../../src/api/adoption.ts'
@@ -294,6 +294,43 @@ test('what was adopted before can be pinned later', async () => {
   expect(models).toMatchObject([{ state: 'known' }])
   expect(placesHashed).toEqual([])
   expect(store.models()).toMatchObject([{ pinned: true, folder: join(home, 'models/org/model') }])
+})
+
+test('a newer revision that is pinned takes the name from the older, which stays', async () => {
+  await writeSnapshot(root, 'models--org--model', files)
+  await run({ hf: [root], pin: true })
+  const commit = someCommit.replace(/1$/, '2')
+  const newer = { ...files, 'config.json': '{"v":2}' }
+  await writeSnapshot(root, 'models--org--model', newer, { commit })
+  const { models, notices } = await run({ hf: [root], pin: true })
+  expect(models.map(({ state, name }) => [state, name])).toEqual([
+    ['known', 'org/model'],
+    ['new', 'org/model'],
+  ])
+  expect(notices).toMatchObject([expect.stringContaining('names a newer revision now')])
+  expect(store.models()).toMatchObject([
+    { name: undefined, pinned: true, state: 'complete' },
+    { name: 'org/model', pinned: true, state: 'complete' },
+  ])
+})
+
+test('what HF_HOME names is as good as the cache in it', async () => {
+  await writeSnapshot(scratch.file('huggingface/hub'), 'models--org--model', files)
+  expect((await run({ hf: [scratch.file('huggingface')] })).models).toMatchObject([
+    { state: 'new' },
+  ])
+})
+
+test('files on another file system are shared and not pinned, and that is said', async context => {
+  const other = await mkdtemp('/dev/shm/commonweight-test-').catch(() => undefined)
+  if (other === undefined) return context.skip('no /dev/shm')
+  await using _ = { [Symbol.asyncDispose]: () => rm(other, { recursive: true }) }
+  if ((await stat(other)).dev === (await stat(home)).dev) return context.skip('all is in /dev/shm')
+  await writeSnapshot(other, 'models--org--model', files)
+  const { models, notices } = await run({ hf: [other], pin: true })
+  expect(models).toMatchObject([{ state: 'new' }])
+  expect(notices).toMatchObject([expect.stringContaining('not pinned')])
+  expect(store.models()).toMatchObject([{ pinned: false, state: 'complete' }])
 })
 
 test('a file that is in the way of a pin is not touched', async () => {
