@@ -7,6 +7,7 @@
  * copied, as a reflink where there are some: whoever edits that must not change the cache.
  */
 
+import { createReadStream } from 'node:fs'
 import { constants, copyFile, link, open, readlink, rename, stat, symlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { etagOf, type HubLayout } from '../caches/hub-layout.ts'
@@ -15,6 +16,7 @@ import { equalBytes } from '../core/bytes.ts'
 import { type CID, sameCid } from '../core/cid.ts'
 import { ConflictError, IntegrityError, systemCode } from '../core/errors.ts'
 import { stampOf } from '../core/file-stamp.ts'
+import { gitBlobOid } from '../core/git.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
 import {
   asStorageError,
@@ -71,7 +73,7 @@ export async function fillHubCache(
     options.signal.throwIfAborted()
     const entry = tree.get(file.path) as TreeFile
     const etag = etagOf(entry)
-    await putBlob(deps, { base: root, names: [repoFolder, 'blobs'], etag, file }, options)
+    await putBlob(deps, { base: root, names: [repoFolder, 'blobs'], entry, file }, options)
     await putLink({ root, repoFolder, commit, path: file.path, etag, size: file.size })
     options.onFile(file.size)
   }
@@ -85,15 +87,16 @@ export async function fillHubCache(
 interface Blob {
   readonly base: string
   readonly names: readonly string[]
-  readonly etag: string
+  readonly entry: TreeFile
   readonly file: PlacedFile
 }
 
 async function putBlob(
   deps: HubCacheDeps,
-  { base, names, etag, file }: Blob,
+  { base, names, entry, file }: Blob,
   { signal }: HubCacheOptions,
 ): Promise<void> {
+  const etag = etagOf(entry)
   const shown = join(base, ...names, etag)
   const { place, size } = file
   await using folder = await openFolder(base, names)
@@ -110,6 +113,7 @@ async function putBlob(
         hint: 'commonweight verify says what is wrong with it',
       })
     }
+    await checkGitOid(temporary, entry, file)
     await moveIntoPlace(temporary, folder.at(etag))
     await folder.sync()
   } catch (error) {
@@ -130,6 +134,20 @@ async function isChecked(
   const known = store.fileAt(place, stamp)
   if (known !== undefined) return sameCid(known.root, root)
   return equalBytes(await pool.sha256(temporary, { signal }), sha256)
+}
+
+/** A manifest only claims it, and clients keep a file by it for ever: other bytes must not get its name. */
+async function checkGitOid(
+  temporary: string,
+  { sha256, gitOid }: TreeFile,
+  { path, size }: PlacedFile,
+): Promise<void> {
+  if (sha256 !== undefined) return
+  const pieces = createReadStream(temporary) as AsyncIterable<Buffer>
+  if ((await gitBlobOid(size, pieces)) === gitOid) return
+  throw new IntegrityError(`${path} is not the file that git calls ${gitOid}`, {
+    hint: 'the manifest is wrong about where the model comes from: do not use it',
+  })
 }
 
 async function linkOrCopy(from: string, to: string, mayLink: boolean): Promise<void> {

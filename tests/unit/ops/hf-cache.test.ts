@@ -101,6 +101,19 @@ test('a file that changed meanwhile does not get into the cache', async () => {
   expect(await readHubCache(root)).toEqual([])
 })
 
+test('a file does not get the name of another one that a manifest claims it is', async () => {
+  const held = await hold(join(modelsFolder, 'org/model'))
+  const plain = { size: 2, gitOid: 'a'.repeat(40), sha256: undefined }
+  const tree = new Map([...held.layout.tree, ['config.json', plain]])
+  const lying = { ...held, layout: { ...held.layout, tree } }
+  await expect(fill(lying)).rejects.toMatchObject({ code: 'INTEGRITY' })
+  expect(await readHubCache(root)).toEqual([])
+  const honest = { ...plain, gitOid: '9e26dfeeb6e641a33dae4961196235bdb965b21b' }
+  tree.set('config.json', honest)
+  const { snapshot } = await fill(lying)
+  expect(await readFile(join(snapshot, 'config.json'), 'utf8')).toBe('{}')
+})
+
 test('a second time nothing changes', async () => {
   const held = await hold(join(modelsFolder, 'org/model'))
   const { snapshot } = await fill(held)
