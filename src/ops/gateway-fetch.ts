@@ -4,14 +4,16 @@
  */
 
 import type { Bitfield } from '../core/bitfield.ts'
+import { raceSignal } from '../core/async.ts'
 import { type CID, sameCid } from '../core/cid.ts'
+import type { ChunkTable } from '../dag/chunk-table.ts'
 import { isAbort, messageOf, StorageError, UnavailableError } from '../core/errors.ts'
 import { minute, second } from '../core/units.ts'
 import { decodeManifest, type Manifest, type ManifestFile } from '../manifest/manifest.ts'
 import { openWebSeeds, type WebSeeds } from '../net/web/web-seeds.ts'
 import { download } from '../transfer/download.ts'
 import { fetchManifest } from '../transfer/fetch-manifest.ts'
-import type { NamedModel, Store } from '../store/store.ts'
+import type { HeldChange, NamedModel, Store } from '../store/store.ts'
 import type { ComingFile, FileCache } from './gateway-cache.ts'
 import { Steering } from './gateway-steering.ts'
 import type { PullDeps } from './pull.ts'
@@ -31,8 +33,6 @@ interface FileFetchDeps extends FetchDeps {
 const findPatienceMs = 30 * second
 /** How long a download waits when nobody serves what is missing. */
 const stallPatienceMs = 5 * minute
-/** Whoever waits looks again after this, whether it was told of something or not. */
-const lookAgainMs = second / 4
 
 export class Fetches {
   readonly #deps: FileFetchDeps
@@ -69,6 +69,11 @@ export class Fetches {
     return fetch
   }
 
+  /** Nobody reads the file now: what is asked for comes, and nothing else, unless the model is pinned. */
+  pause(root: CID): void {
+    this.#files.get(root.toString())?.pause()
+  }
+
   /** Nobody reads the file any more: its download ends, unless the model is pinned. */
   async left(root: CID): Promise<void> {
     await this.#files.get(root.toString())?.stop()
@@ -82,8 +87,15 @@ export class FileFetch {
   readonly #steering: Steering
   readonly #stop = new AbortController()
   readonly ended: Promise<void>
+  /** Kept up by what the store tells: asking it costs the more the larger the file is. */
+  #here: Bitfield | undefined
+  #table: ChunkTable | undefined
+  /** Where somebody waits. */
+  readonly #wishes = new Set<{ readonly offset: number }>()
+  #changed = Promise.withResolvers<void>()
   #failure: Error | undefined
   #isOver = false
+  #isPaused = false
 
   constructor(deps: FileFetchDeps, model: NamedModel, file: ManifestFile) {
     this.#deps = deps
@@ -93,53 +105,91 @@ export class FileFetch {
     this.ended = this.#run()
   }
 
+  /** Every byte of the file is here. */
+  get isWhole(): boolean {
+    return this.#look()?.isFull === true
+  }
+
   /**
-   * Resolves when the chunk that `find` names is here; rejects when the download ended without it. It
-   * can be named once the file's chunks are known.
+   * Resolves when the chunk with this byte is here; rejects when the download ended without it.
    */
-  async whenHere(find: () => number | undefined, signal: AbortSignal): Promise<void> {
-    const { clock, store } = this.#deps
-    const { root } = this.#file
-    for (;;) {
-      // Listened for before the look, so that nothing is missed between them.
-      const told = Promise.withResolvers<void>()
-      const unlisten = store.onHeldChange(change => {
-        if (sameCid(change.root, root)) told.resolve()
-      })
-      const awake = new AbortController()
-      try {
-        const present = store.present(root)
-        const chunk = find()
-        if (chunk !== undefined && present?.has(chunk) === true) return
-        if (chunk !== undefined) this.#steering.want(chunk, present)
+  async whenHere(offset: number, signal: AbortSignal): Promise<void> {
+    const wish = { offset }
+    this.#wishes.add(wish)
+    this.#isPaused = false
+    try {
+      for (;;) {
+        const here = this.#look()
+        this.#table ??= this.#deps.store.chunkTable(this.#file.root)
+        const chunk = this.#table?.at(offset)
+        if (chunk !== undefined && here?.has(chunk) === true) return
+        if (chunk !== undefined) this.#steering.want(chunk, here)
         if (this.#isOver) throw this.#failure ?? new UnavailableError('the download was stopped')
-        const look = clock.sleep(lookAgainMs, AbortSignal.any([signal, awake.signal]))
-        look.catch(() => undefined)
-        await Promise.race([told.promise, look, this.ended])
-      } finally {
-        awake.abort()
-        unlisten()
+        await raceSignal(this.#changed.promise, signal)
       }
-      signal.throwIfAborted()
+    } finally {
+      this.#wishes.delete(wish)
     }
   }
 
-  /** More of it came: more may be asked for. */
-  advance(present: Bitfield): void {
-    this.#steering.advance(present)
+  /** Before anything is asked for: what readers wait for comes first. */
+  #know(table: ChunkTable): void {
+    this.#table = table
+    for (const { offset } of this.#wishes) this.#steering.want(table.at(offset), undefined)
+  }
+
+  #look(): Bitfield | undefined {
+    this.#here ??= this.#deps.store.present(this.#file.root)
+    return this.#here
+  }
+
+  #heard({ root, gained, lost }: HeldChange): void {
+    if (!sameCid(root, this.#file.root)) return
+    const here = this.#here
+    for (const [start, end] of gained) {
+      for (let chunk = start; chunk < end; chunk += 1)
+        if (here?.has(chunk) === false) here.add(chunk)
+    }
+    for (const [start, end] of lost) {
+      for (let chunk = start; chunk < end; chunk += 1) here?.delete(chunk)
+    }
+    this.#wake()
+  }
+
+  /** More of it may be here: more may be asked for. */
+  #wake(): void {
+    const here = this.#look()
+    if (here !== undefined && !this.#isPaused) this.#steering.advance(here)
+    this.#changed.resolve()
+    this.#changed = Promise.withResolvers()
+  }
+
+  /** Until somebody waits again: a reader of a few bytes does not want the file. */
+  pause(): void {
+    this.#isPaused = !this.#isPinned
+  }
+
+  get #isPinned(): boolean {
+    return this.#deps.store.model(this.#model.manifest)?.pinned === true
   }
 
   /** Resolves when it has stopped; at once when it goes on because the model is pinned. */
   async stop(): Promise<void> {
-    if (this.#deps.store.model(this.#model.manifest)?.pinned === true) return
+    if (this.#isPinned) {
+      // Perhaps only since it was paused.
+      this.#isPaused = false
+      this.#wake()
+      return
+    }
     this.#stop.abort()
     await this.ended
   }
 
   async #run(): Promise<void> {
-    const { log, work } = this.#deps
+    const { log, store, work } = this.#deps
     const { path } = this.#file
     const { name } = this.#model
+    const unlisten = store.onHeldChange(change => this.#heard(change))
     try {
       await work.run(signal => this.#fetch(signal), this.#stop.signal)
       log.debug('a file was fetched for the gateway', { name, path })
@@ -149,8 +199,10 @@ export class FileFetch {
         log.warn('a file was not fetched for the gateway', { name, path, error: messageOf(error) })
       }
     } finally {
+      unlisten()
       this.#isOver = true
       this.#stop.abort()
+      this.#changed.resolve()
     }
   }
 
@@ -187,11 +239,13 @@ export class FileFetch {
         patienceMs: stallPatienceMs,
         order: 'sequential',
         allowance: net.bandwidth.down,
+        // Nothing is told of what others may not have.
         onProgress: () => {
-          const present = this.#deps.store.present(root)
-          if (present !== undefined) this.#steering.advance(present)
+          this.#here = undefined
+          this.#wake()
         },
         onNotice: () => undefined,
+        onTable: (_, table) => this.#know(table),
       },
     )
     net.providedChanged()

@@ -11,6 +11,8 @@ export interface ReadersDeps {
   readonly clock: Clock
   /** Aborts when nobody is to be waited for any more. */
   readonly closing: AbortSignal
+  /** Its last reader left, and may come back. */
+  onPause(root: CID): void
   /** Nobody has read the file for `lingerMs`. */
   onIdle(root: CID): void
 }
@@ -47,7 +49,9 @@ export class Readers {
     const entry = this.#files.get(root.toString())
     if (entry === undefined) return
     entry.readers -= 1
-    if (entry.readers === 0) void this.#linger(root, entry)
+    if (entry.readers > 0) return
+    this.#deps.onPause(root)
+    void this.#linger(root, entry)
   }
 
   async #linger(root: CID, entry: Entry): Promise<void> {

@@ -26,6 +26,8 @@ export class Steering {
   readonly #watchers = new Set<Watcher>()
   /** Shown to the session. */
   #shown: Bitfield | undefined
+  /** Shown, and not known to be here yet. */
+  readonly #open = new Set<number>()
   /** What a reader waited for last: from there on it is shown next. */
   #next: number
   #window = windowChunksFirst
@@ -58,15 +60,11 @@ export class Steering {
 
   /** Shows more once half of what is shown has come. */
   advance(present: Bitfield): void {
-    const shown = this.#shown
-    if (shown === undefined || shown.length !== present.length) return
-    let open = 0
-    for (const [start, end] of shown.runs()) {
-      for (let chunk = start; chunk < end; chunk += 1) if (!present.has(chunk)) open += 1
-      if (open > this.#window / 2) return
-    }
+    if (this.#shown?.length !== present.length) return
+    for (const chunk of this.#open) if (present.has(chunk)) this.#open.delete(chunk)
+    if (this.#shown.isFull || this.#open.size > this.#window / 2) return
     this.#window = Math.min(this.#window * 2, windowChunksMax)
-    this.#show(this.#window - open)
+    this.#show(this.#window - this.#open.size)
   }
 
   /** The next `count` chunks that are not shown, from the reader on and then from the start. */
@@ -78,6 +76,7 @@ export class Steering {
       const chunk = this.#next
       this.#next = (chunk + 1) % shown.length
       if (!shown.add(chunk)) continue
+      this.#open.add(chunk)
       added.push([chunk, chunk + 1])
       count -= 1
     }

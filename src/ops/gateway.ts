@@ -67,7 +67,8 @@ export function openGateway(deps: FetchDeps, options: CacheOptions): Gateway {
         await cache.left(root)
       })
       .catch(report)
-  const readers = new Readers({ clock, closing: work.closing, onIdle })
+  const onPause = (root: CID): void => fetches.pause(root)
+  const readers = new Readers({ clock, closing: work.closing, onPause, onIdle })
   void work.run(() => cache.open()).catch(report)
   return {
     find: name => store.findName(name),
@@ -115,7 +116,7 @@ class ReadFile implements OpenedFile {
 
   get isWhole(): boolean {
     // Asked once when it is: each look is a query, and there is one for every piece.
-    this.#isWhole ||= this.#store.present(this.#file.root)?.isFull === true
+    this.#isWhole ||= this.#fetch?.isWhole ?? this.#store.present(this.#file.root)?.isFull === true
     return this.#isWhole
   }
 
@@ -130,6 +131,7 @@ class ReadFile implements OpenedFile {
         if (!isWithdrawn) throw error
         failure = error
         this.#isWhole = false
+        this.#fetch = undefined
       }
     }
     throw new UnavailableError('the file on disk is not what it was', { cause: failure })
@@ -143,13 +145,12 @@ class ReadFile implements OpenedFile {
   async #whenHere(offset: number, signal: AbortSignal): Promise<void> {
     const chunk = this.#chunkAt(offset)
     if (chunk !== undefined && this.isWhole) return
-    const present = this.#store.present(this.#file.root)
-    if (chunk !== undefined && present?.has(chunk) === true) {
-      this.#fetch?.advance(present)
-      return
+    if (this.#fetch === undefined) {
+      const present = this.#store.present(this.#file.root)
+      if (chunk !== undefined && present?.has(chunk) === true) return
+      this.#fetch = this.#deps.join()
     }
-    this.#fetch ??= this.#deps.join()
-    await this.#fetch.whenHere(() => this.#chunkAt(offset), signal)
+    await this.#fetch.whenHere(offset, signal)
   }
 
   #chunkAt(offset: number): number | undefined {

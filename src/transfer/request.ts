@@ -85,6 +85,8 @@ export interface DownloadOptions {
   readonly onProgress: (progress: DownloadProgress) => void
   /** Worth a line on the terminal: a source banned, nobody left to serve. */
   readonly onNotice: (level: 'info' | 'warn', message: string) => void
+  /** The chunks of a file are known; none of them was asked for yet. */
+  readonly onTable?: ((root: CID, table: ChunkTable) => void) | undefined
 }
 
 export interface DownloadResult {

@@ -251,7 +251,9 @@ export class SwarmRun {
   }
 
   #know(file: number, table: ChunkTable): void {
-    this.#files.get(file).table = table
+    const entry = this.#files.get(file)
+    entry.table = table
+    this.#options.onTable?.(entry.wanted.root, table)
     this.#apply({ type: 'file-known', file, table })
   }
 
