@@ -6,7 +6,7 @@
  *   .cache/huggingface/trees/COMMIT.json         what the commit has
  */
 
-import { stat } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CommonweightError } from '../core/errors.ts'
 import { second } from '../core/units.ts'
@@ -104,11 +104,24 @@ export async function readFolderModel(
 ): Promise<FoundEntry> {
   const about = { cache, title: name ?? folder, name, folder }
   try {
-    const files = await findFiles([folder], signal === undefined ? {} : { signal })
+    const files = await realPlaces(
+      await findFiles([folder], signal === undefined ? {} : { signal }),
+    )
     const rest = { commit: undefined, whole: undefined, isPart: false, remark: undefined }
     return { kind: 'model', ...about, family: folder, files, claims: new Map(), ...rest }
   } catch (error) {
     if (!(error instanceof CommonweightError)) throw error
     return { kind: 'refused', ...about, reason: error.message }
   }
+}
+
+/** A link inside the folder is followed once, here. */
+async function realPlaces(files: readonly FoundFile[]): Promise<FoundFile[]> {
+  const real: FoundFile[] = []
+  for (let start = 0; start < files.length; start += looksAtOnce) {
+    const slice = files.slice(start, start + looksAtOnce)
+    const looks = slice.map(async file => ({ ...file, place: await realpath(file.place) }))
+    real.push(...(await Promise.all(looks)))
+  }
+  return real
 }

@@ -4,13 +4,14 @@
  */
 
 import { createReadStream } from 'node:fs'
-import { stat } from 'node:fs/promises'
+import { realpath, stat } from 'node:fs/promises'
 import type { FileClaim, FoundModel } from '../caches/found.ts'
 import { toHex } from '../core/bytes.ts'
-import { ConflictError, IntegrityError, StorageError } from '../core/errors.ts'
+import { IntegrityError, StorageError } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
 import { gitBlobOid } from '../core/git.ts'
 import { hubName } from '../hub/ref.ts'
+import { changedError } from '../ingest/file-errors.ts'
 import type { HashedFile } from '../ingest/hash-file.ts'
 import { commitOf } from '../manifest/git-commit.ts'
 import { type ManifestFile, sealManifest, type SealedManifest } from '../manifest/manifest.ts'
@@ -68,6 +69,23 @@ function damaged(path: string, what: string): IntegrityError {
   })
 }
 
+/** Paths looked at together. */
+const looksAtOnce = 64
+
+/**
+ * Whoever may write into the cache might have put a link in the place of a file after we looked: what
+ * was hashed must be what lies there by itself. Throws ConflictError.
+ */
+export async function provePlaces(files: readonly HashedFile[]): Promise<void> {
+  for (let start = 0; start < files.length; start += looksAtOnce) {
+    const looks = files.slice(start, start + looksAtOnce).map(async ({ place, stamp }) => {
+      const real = await realpath(place).catch(() => undefined)
+      if (real !== place || !sameStamp(await stampAt(place), stamp)) throw changedError(place)
+    })
+    await Promise.all(looks)
+  }
+}
+
 /** Reads what git names by its bytes. Throws IntegrityError, ConflictError or StorageError. */
 export async function proveGitOids(
   { unproven }: Pick<Identified, 'unproven'>,
@@ -79,11 +97,7 @@ export async function proveGitOids(
     if ((await gitBlobOid(stamp.size, reading(place, pieces))) !== gitOid) {
       throw damaged(place, 'git oid')
     }
-    if (!sameStamp(await stampAt(place), stamp)) {
-      throw new ConflictError(`${place} changed while it was being read`, {
-        hint: 'wait until nothing writes to it, then try again',
-      })
-    }
+    if (!sameStamp(await stampAt(place), stamp)) throw changedError(place)
   }
 }
 

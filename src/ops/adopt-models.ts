@@ -97,17 +97,19 @@ export class AdoptedModels {
     const wanted = (await this.#pinned(found, model, hashed)) ?? this.#inPlace(found, hashed)
     if (held !== undefined && !mayMove(held, wanted)) {
       if (hashed.fresh.length > 0) store.addFiles(hashed.fresh)
-      if (this.#how.pin && !held.pinned) store.setPinned(model.cid, true)
+      // A copy of the user's own needs no link to be kept.
+      if (this.#how.pin && !held.pinned && !isAdopted(held)) store.setPinned(model.cid, true)
       this.#joining.turnedUp(hashed.files.values())
       return this.#known(held, name)
     }
     if (held !== undefined && this.#isThere(held, wanted)) return this.#known(held, name)
     const { cid: manifest, block } = model
     const files = [...wanted.files].map(([path, file]) => placementOf(path, file))
-    const { origin, folder, pinned, fresh } = wanted
+    const { origin, folder, fresh } = wanted
+    const pinned = wanted.pinned || held?.pinned === true
     const added: NewModel = { manifest, block, name, origin, folder, pinned, seeding: true, files }
     store.addModel(added, fresh)
-    if (pinned) store.setFact(pinnedFact(found), manifest.toString())
+    if (wanted.pinned) store.setFact(pinnedFact(found), manifest.toString())
     net.providedChanged()
     this.#joining.turnedUp(wanted.files.values())
     if (held === undefined) {

@@ -16,7 +16,7 @@ import { importFiles } from '../ingest/import-files.ts'
 import type { Net } from '../net/net.ts'
 import type { NewFile } from '../store/new-file.ts'
 import type { Store } from '../store/store.ts'
-import { identify, proveGitOids } from './adopt-identify.ts'
+import { identify, proveGitOids, provePlaces } from './adopt-identify.ts'
 import { knownFiles } from './adopt-known.ts'
 import { AdoptedModels } from './adopt-models.ts'
 import { AdoptProgress } from './adopt-progress.ts'
@@ -195,6 +195,7 @@ class Adopting {
   async #share(found: FoundModel): Promise<AdoptedEvent> {
     const { store } = this.#deps
     const { files, fresh } = await this.#hash(found, this.#known(found))
+    await provePlaces(fresh)
     const part = this.#models.settlePart(found, { files, fresh })
     if (part !== undefined) return lineOf({ ...found, name: part.name }, part.manifest, 'known')
     const identified = identify(found, files)

@@ -1,6 +1,7 @@
 /** Real stores and real caches, small. What is read is counted. */
 
-import { link, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { link, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { AdoptedEvent, AdoptionEvent, AdoptRequest } from '../../../src/api/adoption.ts'
@@ -409,4 +410,35 @@ test('one of several caches that is not there does not keep the others from bein
     },
   ])
   expect(result).toMatchObject({ models: 1, skipped: 1 })
+})
+
+test('a pin of the user stays when files are found again', async () => {
+  await writeSnapshot(root, 'models--org--model', files)
+  const [line] = (await run()).models
+  const manifest = parseCid(line?.manifest ?? '')
+  store.setPinned(manifest, true)
+  const blob = join(root, 'models--org--model/blobs', etagOf('config.json', '{}'))
+  await rm(blob)
+  await store.refresh()
+  await writeFile(blob, '{}')
+  expect((await run()).models).toMatchObject([{ state: 'known', manifest: line?.manifest }])
+  expect(store.model(manifest)).toMatchObject({ pinned: true, state: 'complete' })
+})
+
+test('a blob that becomes a link after it was looked at is not followed', async () => {
+  await writeSnapshot(root, 'models--org--model', files)
+  const secret = join(await writeFiles(scratch.file('outside'), { key: 'private' }), 'key')
+  const blob = join(root, 'models--org--model/blobs', etagOf('config.json', '{}'))
+  const real = pool
+  pool = {
+    ...real,
+    async hashFiles(places, options) {
+      await rm(blob, { force: true })
+      await symlink(secret, blob)
+      return real.hashFiles(places, options)
+    },
+  }
+  const { models } = await run()
+  expect(models).toMatchObject([{ state: 'skipped', reason: expect.stringContaining('changed') }])
+  expect(await store.findFile(createHash('sha256').update('private').digest())).toEqual([])
 })
