@@ -108,6 +108,7 @@ function nodeOptions({ config, version }: DaemonOptions): NodeOptions {
     gateway: {
       keep: settings['gateway.keep'],
       cacheBytes: settings['gateway.cache_bytes'] ?? undefined,
+      upstream: settings['gateway.upstream'] === 'off' ? undefined : settings['gateway.upstream'],
     },
   }
 }

@@ -36,6 +36,8 @@ export interface Settings {
   readonly 'gateway.keep': 'cache' | 'none' | 'pin'
   /** Of those files together; null: as much as fits. */
   readonly 'gateway.cache_bytes': number | null
+  /** Origin of a hub that is asked for what is not known here; `off` for none. */
+  readonly 'gateway.upstream': string
   /** Bytes per second; null: no limit. */
   readonly 'bandwidth.max_down': number | null
   readonly 'bandwidth.max_up': number | null
@@ -91,6 +93,8 @@ export const settings: { readonly [K in SettingKey]: Setting<K> } = {
   'gateway.keep': { kind: 'word', schema: z.enum(['cache', 'pin', 'none']), initial: 'cache' },
   // The reserve of the disk holds all the same, and the cache gives way to it.
   'gateway.cache_bytes': { kind: 'bytes', schema: byteBudget(), initial: null },
+  // Who runs a gateway for a lab may want it; alone, `mirror` says what one wants to keep.
+  'gateway.upstream': { kind: 'word', schema: hubOrigin(), initial: 'off', flag: 'upstream' },
   // Not for the LAN, where nobody's line gets full, unless it is asked for.
   'bandwidth.max_down': { kind: 'rate', schema: rate(), initial: null, flag: 'max-down' },
   'bandwidth.max_up': { kind: 'rate', schema: rate(), initial: null, flag: 'max-up' },
@@ -163,6 +167,12 @@ function webOrigins(): z.ZodType<readonly string[]> {
     message: 'expected an origin as browsers send it, such as https://app.lab.example',
   })
   return z.array(origin).max(originsMax)
+}
+
+function hubOrigin(): z.ZodType<string> {
+  return z.string().refine(text => text === 'off' || isWebOrigin(text), {
+    message: 'expected the origin of a hub, such as https://huggingface.co, or off',
+  })
 }
 
 /** Neither `*` nor `null`, which any page can have. */

@@ -47,6 +47,7 @@ import type { OperationOptions } from './ops/operation.ts'
 import { forgetPulls, type LastingRequest, pendingPulls, rememberPull } from './ops/pending.ts'
 import { pull, type PullDeps } from './ops/pull.ts'
 import { seed, type SeedDeps } from './ops/seed.ts'
+import { openUpstream, type Upstream } from './ops/upstream.ts'
 import { verify } from './ops/verify.ts'
 import { fileView, modelView, removedView } from './ops/views.ts'
 import type { AdoptOptions } from './ops/adopt.ts'
@@ -88,7 +89,10 @@ export interface NodeOptions {
     readonly allowPrivate: boolean
   }
   /** What becomes of the files that the gateway fetches for its readers. */
-  readonly gateway: CacheOptions
+  readonly gateway: CacheOptions & {
+    /** A hub whose repositories the gateway passes through; none when left out. */
+    readonly upstream?: string | undefined
+  }
 }
 
 export type NodeStatus = Omit<
@@ -194,9 +198,14 @@ function nodeOver(services: Services, parts: AsyncDisposable, options: NodeOptio
     ...networkOf(services),
     ...modelsOf(services),
     ...operationsOf(services),
-    gateway: openGateway(services, options.gateway),
+    gateway: openGateway(services, options.gateway, upstreamOf(services, options)),
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
   }
+}
+
+function upstreamOf(services: Services, { gateway }: NodeOptions): Upstream | undefined {
+  const { keep, upstream: url } = gateway
+  return url === undefined ? undefined : openUpstream(services, { url, pin: keep === 'pin' })
 }
 
 type NetworkSide = Pick<

@@ -193,6 +193,8 @@ export class HubClient implements Disposable {
         {
           ...headers,
           'user-agent': agent,
+          // A gateway of ours that is asked passes nothing through to another hub.
+          'x-commonweight': 'mirror',
           ...(isOwn && token !== undefined ? { authorization: `Bearer ${token}` } : {}),
         },
         signal,

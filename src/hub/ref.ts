@@ -57,6 +57,11 @@ export function parseHubRef(text: string): HubRef {
   })
 }
 
+/** Whether it is a repository's name as the gateway has it: `org/model`, `datasets/org/name`. */
+export function isHubName(name: string): boolean {
+  return isRepoName(name.replace(/^(?:datasets|spaces)\//u, ''))
+}
+
 /** As parseHubRef, of a text that names a commit. */
 export function parseCommitRef(text: string): HubRef {
   const ref = parseHubRef(text)

@@ -21,6 +21,7 @@ import { type CacheOptions, FileCache } from './gateway-cache.ts'
 import { type FetchDeps, Fetches, type FileFetch } from './gateway-fetch.ts'
 import { Readers } from './gateway-readers.ts'
 import { sourceView, xetHashesOf } from './hub-facts.ts'
+import type { Upstream } from './upstream.ts'
 
 export type { NamedModel, Span } from '../store/store.ts'
 export type { CacheOptions } from './gateway-cache.ts'
@@ -43,6 +44,11 @@ export interface Gateway {
   /** Without regard to the case of ASCII letters. */
   find(name: string): NamedModel | undefined
   names(): readonly NamedModel[]
+  /**
+   * One that is not known here, of the hub that is passed through: UnavailableError when it cannot be asked.
+   * There is no such question when none is.
+   */
+  readonly lookUp?: (name: string, signal: AbortSignal) => Promise<NamedModel | undefined>
   /** UnavailableError when it is not here and nobody serves it. */
   manifest(model: NamedModel, signal: AbortSignal): Promise<Manifest>
   /** What is known of where the model came from. */
@@ -53,7 +59,7 @@ export interface Gateway {
   open(model: NamedModel, file: ManifestFile): OpenedFile
 }
 
-export function openGateway(deps: FetchDeps, options: CacheOptions): Gateway {
+export function openGateway(deps: FetchDeps, options: CacheOptions, upstream?: Upstream): Gateway {
   const { clock, log, store, work } = deps
   const cache = new FileCache(deps, options, root => readers.isUsed(root))
   const fetches = new Fetches({ ...deps, cache })
@@ -73,14 +79,24 @@ export function openGateway(deps: FetchDeps, options: CacheOptions): Gateway {
   return {
     find: name => store.findName(name),
     names: () => store.names(),
+    ...(upstream === undefined
+      ? {}
+      : {
+          lookUp: (name: string, signal: AbortSignal) => upstream.find(name, signal),
+        }),
     async manifest(model, signal) {
+      const passed = upstream?.repository(model.manifest)
+      if (passed !== undefined) return passed.manifest
       const block = store.manifestBlock(model.manifest)
       if (block !== undefined) return decodeManifest(block)
       return raceSignal(fetches.manifest(model), signal)
     },
-    about: ({ manifest }) => sourceView(store, manifest),
-    xetHashes: ({ manifest }) => xetHashesOf(store, manifest),
+    about: ({ manifest }) => upstream?.repository(manifest)?.about ?? sourceView(store, manifest),
+    xetHashes: ({ manifest }) =>
+      upstream?.repository(manifest)?.xetHashes ?? xetHashesOf(store, manifest),
     open(model, file) {
+      const passed = upstream?.repository(model.manifest)
+      if (passed !== undefined) return passed.open(file)
       const { root } = file
       readers.enter(root)
       const leave = (): void => readers.leave(root)

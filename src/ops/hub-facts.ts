@@ -7,6 +7,7 @@ import { z } from 'zod'
 import type { SourceView } from '../api/contract.ts'
 import type { Manifest, ManifestSource } from '../manifest/manifest.ts'
 import { decodeManifest } from '../manifest/manifest.ts'
+import { sourceTypes } from '../manifest/source.ts'
 import type { HubFile, HubInfo, HubRefs } from '../hub/hub.ts'
 import { MiB } from '../core/units.ts'
 import type { CID } from '../core/cid.ts'
@@ -87,7 +88,10 @@ export function xetHashesOf(
   manifest: CID,
 ): ReadonlyMap<string, string> {
   const origin = store.originOf(manifest)
-  const xet = origin === undefined ? {} : readFacts(origin.facts).xet
+  return xetOf(origin === undefined ? noFacts : readFacts(origin.facts))
+}
+
+export function xetOf({ xet }: HubFacts): ReadonlyMap<string, string> {
   return new Map(Object.entries(xet).filter(([, text]) => /^[0-9a-f]{64}$/u.test(text)))
 }
 
@@ -96,16 +100,28 @@ function sourceOf({ source }: Manifest): ManifestSource | undefined {
 }
 
 function originView(origin: Origin): SourceView {
-  const { xet, ...facts } = readFacts(origin.facts)
+  const { hub, repo, upstream, seenAtMs, isWhole } = origin
+  const type = sourceTypes.find(each => each === origin.type) ?? 'model'
+  const commit = origin.revision
+  const view = factsView({ hub, repo, type, commit, upstream, seenAtMs }, readFacts(origin.facts))
+  return { ...view, whole: isWhole }
+}
+
+/** Of a whole commit. */
+export function factsView(
+  from: ManifestSource & { readonly upstream: string; readonly seenAtMs: number },
+  { xet, ...facts }: HubFacts,
+): SourceView {
+  const { hub, repo, type, commit, upstream, seenAtMs } = from
   return {
     type: 'source',
-    hub: origin.hub,
-    repo: origin.repo,
-    kind: origin.type as SourceView['kind'],
-    commit: origin.revision,
-    whole: origin.isWhole,
-    upstream: origin.upstream === '' ? null : origin.upstream,
-    seenAtMs: origin.seenAtMs,
+    hub,
+    repo,
+    kind: type,
+    commit,
+    whole: true,
+    upstream: upstream === '' ? null : upstream,
+    seenAtMs,
     ...facts,
     cardData: facts.cardData ?? null,
     xetHashes: Object.keys(xet).length,

@@ -27,7 +27,8 @@ import { factsOf, type HubFacts, noFacts } from './hub-facts.ts'
 import { hubSeedsOf } from './hub-seed.ts'
 import { linkTo } from './link.ts'
 import { openMeter } from './meter.ts'
-import { hubDeps, type MirrorDeps, mirrorName, refuseClosed } from './mirror.ts'
+import { hubDeps, type MirrorDeps, refuseClosed } from './mirror.ts'
+import { mirrorName } from './mirror-keep.ts'
 import type { OperationOptions } from './operation.ts'
 
 /** What a commit consists of, and who says so. */

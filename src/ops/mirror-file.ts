@@ -111,10 +111,8 @@ async function copyLocal(deps: MirrorFileDeps, job: MirrorJob): Promise<NewFile 
 }
 
 async function fetchFile(deps: MirrorFileDeps, job: MirrorJob): Promise<NewFile> {
-  const { from, folder, signal } = job
-  const key = createHash('sha256').update(`${from.file.gitOid} ${from.file.path}`).digest('hex')
-  const place = { folder, key: key.slice(0, 32), size: from.file.size }
-  await using partial = await HubPartial.open(place)
+  const { signal } = job
+  await using partial = await openPartial(job)
   const read: ReadRange = async (start, end) => {
     const bytes = Buffer.alloc(end - start)
     let at = 0
@@ -131,6 +129,16 @@ async function fetchFile(deps: MirrorFileDeps, job: MirrorJob): Promise<NewFile>
   const hashed = await completeFile(deps, job, { partial, guess })
   signal.throwIfAborted()
   return await publish(deps, job, partial, hashed)
+}
+
+/** Of this file in this folder; what an earlier run left is in it. */
+export function openPartial({
+  from,
+  folder,
+}: Pick<MirrorJob, 'folder' | 'from'>): Promise<HubPartial> {
+  const { gitOid, path, size } = from.file
+  const key = createHash('sha256').update(`${gitOid} ${path}`).digest('hex').slice(0, 32)
+  return HubPartial.open({ folder, key, size })
 }
 
 interface Parts {
@@ -166,8 +174,8 @@ async function completeFile(
 }
 
 /** The hub's SHA-256, or git's oid over the bytes. */
-async function isWanted(
-  { from }: MirrorJob,
+export async function isWanted(
+  { from }: Pick<MirrorJob, 'from'>,
   hashed: Pick<NewFile, 'sha256' | 'stamp'>,
   path: string,
 ): Promise<boolean> {
@@ -221,8 +229,8 @@ function* missingRanges(
 }
 
 /** Every byte of the range, in order; what breaks off is asked for from where it was. */
-async function readRange(
-  deps: MirrorFileDeps,
+export async function readRange(
+  deps: Pick<MirrorFileDeps, 'clock' | 'hub' | 'log' | 'take'>,
   { from, signal, onBytes }: Pick<MirrorJob, 'from' | 'signal' | 'onBytes'>,
   { start, end }: { start: number; end: number },
   onPart: (bytes: Uint8Array) => Promise<void>,
@@ -249,9 +257,9 @@ async function readRange(
 }
 
 /** Durable, under its name, indexed: in this order. */
-async function publish(
-  deps: MirrorFileDeps,
-  { folder, place }: MirrorJob,
+export async function publish(
+  deps: Pick<MirrorFileDeps, 'store'>,
+  { folder, place }: Pick<MirrorJob, 'folder' | 'place'>,
   partial: HubPartial,
   { stamp, sha256, root, table }: HashedFile,
 ): Promise<NewFile> {

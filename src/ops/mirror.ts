@@ -12,34 +12,25 @@ import { ConflictError, InvalidInputError } from '../core/errors.ts'
 import { RateLimit } from '../core/rate-limit.ts'
 import { KiB, second } from '../core/units.ts'
 import { type Hub, type HubDeps, type HubFile, type HubInfo, openHub } from '../hub/hub.ts'
-import { formatHubRef, hubName, type HubRepo, hubUrl, parseHubRef, repoPath } from '../hub/ref.ts'
+import { formatHubRef, hubName, hubUrl, parseHubRef, repoPath } from '../hub/ref.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
-import { commitOf } from '../manifest/git-commit.ts'
-import {
-  decodeManifest,
-  type ManifestFile,
-  type ManifestSource,
-  sealManifest,
-  type SealedManifest,
-} from '../manifest/manifest.ts'
+import { decodeManifest, type ManifestFile } from '../manifest/manifest.ts'
 import { collisionKey, parsePath } from '../manifest/paths.ts'
 import type { Net } from '../net/net.ts'
 import { statLink } from '../store/files.ts'
 import type { NewFile } from '../store/new-file.ts'
-import type { NewModel, Origin } from '../store/store.ts'
+import type { Origin } from '../store/store.ts'
 import { bothAllow } from '../transfer/allowance.ts'
 import { refuseHome } from './home-guard.ts'
-import { factsOf, type HubFacts } from './hub-facts.ts'
-import { hubSeedsOf } from './hub-seed.ts'
-import { linkTo } from './link.ts'
+import { factsOf } from './hub-facts.ts'
 import { changesBetween } from './mirror-changes.ts'
 import { localFile, type MirrorFileDeps, type MirrorJob, obtainFile } from './mirror-file.ts'
 import { guessedBytesMin, type LocalTensors, localTensorsOf, openGuess } from './mirror-guess.ts'
+import { keepCommit, type Obtained } from './mirror-keep.ts'
 import { type MirrorProgress, openProgress } from './mirror-progress.ts'
 import { obtainFromSwarm } from './mirror-swarm.ts'
 import type { OperationOptions } from './operation.ts'
 import type { PullDeps } from './pull.ts'
-import { isName } from './ref.ts'
 import { selectPaths } from './select.ts'
 
 export interface MirrorDeps extends PullDeps {
@@ -93,7 +84,15 @@ async function mirror(
   const facts = factsOf(info, refs, run.files)
   using _ = claim(options.busy, run.folder)
   const obtained = await obtainAll(deps, hub, run, { options, request, progress })
-  const held = keep(deps, run, { obtained, facts, request })
+  const held = keepCommit(deps, {
+    ...run,
+    obtained,
+    facts,
+    upstream: request.upstream ?? hubUrl,
+    pinned: request.seed,
+    seeding: request.seed,
+    isNamed: true,
+  })
   await deps.store.tidy(run.folder)
   deps.log.info('mirrored', { ref: run.ref, commit: info.commit, manifest: held.manifest })
   return {
@@ -180,7 +179,7 @@ function planRun(
   const before = store.originsOf({ hub: hubName, type: info.type, repo: info.repo })
   const same = before.find(({ revision }) => revision === info.commit)
   const known = same === undefined ? undefined : store.model(same.manifest)
-  const folder = request.to ?? known?.folder ?? ownFolder(deps, info)
+  const folder = request.to ?? known?.folder ?? commitFolder(deps, info)
   const held =
     known?.folder === folder
       ? store.filesOf(known.manifest)
@@ -208,7 +207,7 @@ function planRun(
 }
 
 /** What no manifest could list is refused before anything is fetched. */
-function checkPaths(files: readonly HubFile[]): void {
+export function checkPaths(files: readonly HubFile[]): void {
   const seen = new Map<string, string>()
   for (const { path } of files) {
     const key = collisionKey(parsePath(path))
@@ -223,7 +222,10 @@ function checkPaths(files: readonly HubFile[]): void {
 }
 
 /** Each commit has one: what is of an old revision stays what it is. */
-function ownFolder({ modelsFolder }: MirrorDeps, info: HubInfo): string {
+export function commitFolder(
+  { modelsFolder }: Pick<MirrorDeps, 'modelsFolder'>,
+  info: HubInfo,
+): string {
   const commit = info.commit.slice(0, commitCharacters)
   return join(modelsFolder, ...`${repoPath(info)}@${commit}`.split('/'))
 }
@@ -239,11 +241,6 @@ interface Work {
   readonly options: OperationOptions
   readonly request: MirrorRequest
   readonly progress: MirrorProgress
-}
-
-interface Obtained {
-  readonly from: HubFile
-  readonly file: NewFile
 }
 
 /** What is here, then what the network knows, and the rest from the hub alone. */
@@ -360,92 +357,4 @@ function weightPlaces({ store }: MirrorDeps, { before, info }: Run): string[] {
 function lazily(make: () => Promise<LocalTensors>): () => Promise<LocalTensors> {
   let made: Promise<LocalTensors> | undefined
   return () => (made ??= make())
-}
-
-interface Kept {
-  readonly obtained: readonly Obtained[]
-  readonly facts: HubFacts
-  readonly request: MirrorRequest
-}
-
-function keep(
-  deps: MirrorDeps,
-  run: Run,
-  { obtained, facts, request }: Kept,
-): Pick<MirroredEvent, 'link' | 'manifest' | 'name'> {
-  const { store, net, clock } = deps
-  const { info } = run
-  const sealed = seal(run, obtained)
-  const model: NewModel = {
-    manifest: sealed.cid,
-    block: sealed.block,
-    name: mirrorName(deps, info, { isWhole: run.isWhole, manifest: sealed.cid.toString() }),
-    origin: 'pulled',
-    folder: run.folder,
-    pinned: request.seed,
-    seeding: request.seed,
-    files: obtained.map(({ from, file }) => {
-      const { place, sha256, root } = file
-      return { path: from.path, place, size: from.size, sha256, root }
-    }),
-  }
-  // Those that gc forgot meanwhile, because no model wanted them yet.
-  const forgotten = obtained
-    .map(({ file }) => file)
-    .filter(({ place, stamp }) => store.fileAt(place, stamp) === undefined)
-  const held = store.addModel(model, forgotten)
-  store.putOrigin({
-    manifest: sealed.cid,
-    hub: hubName,
-    type: info.type,
-    repo: info.repo,
-    revision: info.commit,
-    upstream: request.upstream ?? hubUrl,
-    isWhole: run.isWhole,
-    seenAtMs: clock.now(),
-    facts: JSON.stringify(facts),
-  })
-  net.providedChanged()
-  return {
-    manifest: sealed.cid.toString(),
-    name: held.name ?? null,
-    link: linkTo(net, held, hubSeedsOf(store, sealed.cid)),
-  }
-}
-
-function seal(run: Run, obtained: readonly Obtained[]): SealedManifest {
-  const plain = sealManifest(obtained.map(entry => manifestFile(entry, false)))
-  if (!run.isWhole) return plain
-  // A gateway makes up a commit for a model that never had one: that is the model itself.
-  const made = commitOf(plain.manifest.files, plain.cid.toString())
-  if (made.id === run.info.commit) return plain
-  return sealManifest(
-    obtained.map(entry => manifestFile(entry, true)),
-    sourceOf(run),
-  )
-}
-
-function manifestFile({ from, file }: Obtained, isWhole: boolean): ManifestFile {
-  const { sha256, root } = file
-  const plain = { path: from.path, size: from.size, sha256, root }
-  return isWhole ? { ...plain, gitOid: from.gitOid, lfs: from.sha256 !== undefined } : plain
-}
-
-function sourceOf({ info }: Run): ManifestSource {
-  const { type, repo, commit } = info
-  return { hub: hubName, repo, type, commit }
-}
-
-/** The newest whole mirror has the repository's name; a part of it does not take that from another. */
-export function mirrorName(
-  { store }: Pick<MirrorDeps, 'store'>,
-  repo: HubRepo,
-  { isWhole, manifest }: { readonly isWhole: boolean; readonly manifest: string },
-): string | undefined {
-  const name = repoPath(repo)
-  // Hubs allow names that ours do not.
-  if (!isName(name)) return undefined
-  const holder = store.models().find(other => other.name === name)
-  const isTaken = holder !== undefined && holder.manifest.toString() !== manifest
-  return isWhole || !isTaken ? name : undefined
 }

@@ -2,8 +2,10 @@
 
 import { createHash } from 'node:crypto'
 import { rm } from 'node:fs/promises'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
 import { KiB, MiB, minute } from '../../src/core/units.ts'
+import { openHubGateway } from '../support/hub-gateway.ts'
 import { openMirrorFixture } from '../support/mirror-fixture.ts'
 import { type MockHub, openMockHub } from '../support/mock-hub.ts'
 import { filesBelow, seededBytes } from '../support/model-files.ts'
@@ -46,13 +48,16 @@ api = HfApi()
 def fails(work):
     try: work()
     except Exception as error: return type(error).__name__
+def attempt(work):
+    try: return work()
+    except Exception as error: return type(error).__name__
 folder = snapshot_download("org/Model")
 info = api.model_info("org/Model", files_metadata=False)
 head = get_hf_file_metadata(hf_hub_url("org/Model", "model.bin"))
 print(json.dumps({
     "folder": folder,
     "sha": info.sha,
-    "gated": api.model_info("org/gated").gated,
+    "gated": attempt(lambda: api.model_info("org/gated").gated),
     "tree": sorted((e.path, e.blob_id, e.lfs.sha256 if e.lfs else None) for e in api.list_repo_tree("org/Model", recursive=True) if hasattr(e, "blob_id")),
     "main": [b.target_commit for b in api.list_repo_refs("org/Model").branches],
     "head": [head.commit_hash, head.etag, head.size],
@@ -62,7 +67,7 @@ print(json.dumps({
         fails(lambda: hf_hub_download("org/Model", "config.json", revision="nowhere")),
         fails(lambda: hf_hub_download("org/gated", "config.json")),
     ],
-    "token": os.path.basename(hf_hub_download("org/gated", "config.json", token="hf_secret")),
+    "token": attempt(lambda: os.path.basename(hf_hub_download("org/gated", "config.json", token="hf_secret"))),
     "files": sorted([os.path.relpath(os.path.join(d, f), folder), hashlib.sha256(open(os.path.join(d, f), "rb").read()).hexdigest()] for d, _, fs in os.walk(folder) for f in fs),
 }))
 `
@@ -110,6 +115,33 @@ describe.for(versions)('huggingface_hub %s', version => {
           return [path, gitOid, lfs === true ? Buffer.from(digest).toString('hex') : null]
         }),
       ).toEqual(tree)
+      await rm(home, { recursive: true, force: true })
+      return undefined
+    },
+  )
+
+  test(
+    'downloads through a gateway that passes the hub through what it would from the hub',
+    { timeout: 5 * minute },
+    async context => {
+      const python = await pythonWith([`huggingface_hub==${version}`])
+      if (!python.found) return context.skip(python.reason)
+      await using gateway = await openHubGateway({ upstream: hub.url })
+      const home = scratch.file(`through-${version}`)
+      const read = async (endpoint: string): Promise<unknown> => {
+        const { files: found } = JSON.parse(
+          await python.run(script, [endpoint, join(home, endpoint.slice(-5))]),
+        ) as { files: unknown }
+        return found
+      }
+      const direct = await read(hub.url)
+      const before = hub.bytesSent.cdn
+      expect(await read(gateway.url)).toEqual(direct)
+      expect(hub.bytesSent.cdn - before).toBe(files['model.bin'].length)
+      await vi.waitFor(async () => {
+        const models = await gateway.node.models(new AbortController().signal)
+        expect(models).toMatchObject([{ name: 'org/Model', state: 'complete' }])
+      })
       await rm(home, { recursive: true, force: true })
       return undefined
     },

@@ -45,6 +45,8 @@ export async function openHubGateway(
   options: {
     readonly bootstrap?: readonly string[]
     readonly cache?: Partial<CacheOptions>
+    /** A hub that is passed through. */
+    readonly upstream?: string
     /** Larger files are given to huggingface_hub by Xet. */
     readonly plainBytesMax?: number
     /** Web seeds may lie on this machine. */
@@ -78,7 +80,12 @@ export async function openHubGateway(
         net,
         storage: { reserveBytes: 0, reserveFraction: 0 },
         webSeeds: { allowPrivate: options.allowPrivate ?? false },
-        gateway: { keep: 'cache', cacheBytes: undefined, ...options.cache },
+        gateway: {
+          keep: 'cache',
+          cacheBytes: undefined,
+          upstream: options.upstream,
+          ...options.cache,
+        },
       },
     ),
   )

@@ -30,6 +30,9 @@ export interface HubDeps {
   readonly log: Logger
 }
 
+/** Sent by src/hub/client.ts. */
+const throughHeader = 'x-commonweight'
+
 /** Models that one list shows at most. */
 const listedMax = 1000
 
@@ -108,7 +111,12 @@ async function answer(
   if (asked !== undefined) return hub.registry.answer(asked, { request, reply })
   const target = parseTarget(url)
   if (target.kind !== 'repo') return send(reply, answerGlobal(hub, target, request))
-  const found = await hub.repositories.find(target.readings, goneSignal(reply.raw))
+  const gone = goneSignal(reply.raw)
+  const known = await hub.repositories.find(target.readings, gone)
+  // A gateway that asks for somebody else is told what is here: two of them would ask each other for ever.
+  const isAsked = request.headers[throughHeader] === undefined
+  const found =
+    known ?? (isAsked ? await hub.repositories.lookUp(target.readings, gone) : undefined)
   if (found === undefined) {
     const name = target.readings[0]?.name ?? ''
     return send(reply, notFound('RepoNotFound', `no model ${name} is known here`))

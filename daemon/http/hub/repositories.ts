@@ -31,13 +31,37 @@ export class Repositories {
     for (const target of readings) {
       const model = this.#gateway.find(target.name)
       if (model === undefined) continue
-      const key = model.manifest.toString()
-      const commit = this.#known(key) ?? (await this.#read(model, signal, patienceMs))
-      const about = (): ReturnType<Gateway['about']> => this.#gateway.about(model)
-      const xetHashes = (): ReadonlyMap<string, string> => this.#gateway.xetHashes(model)
-      return { repository: { model, commit, about, xetHashes }, target }
+      return { repository: await this.#open(model, signal, patienceMs), target }
     }
     return undefined
+  }
+
+  /** The first that the hub has which the gateway passes through, if it does. */
+  async lookUp<Reading extends { readonly name: string }>(
+    readings: readonly Reading[],
+    signal: AbortSignal,
+  ): Promise<{ repository: Repository; target: Reading } | undefined> {
+    const { lookUp } = this.#gateway
+    if (lookUp === undefined) return undefined
+    const patience = AbortSignal.any([signal, AbortSignal.timeout(manifestMs)])
+    for (const target of readings) {
+      const model = await lookUp(target.name, patience).catch((error: unknown) => {
+        signal.throwIfAborted()
+        if (!isAbort(error)) throw error
+        throw new UnavailableError(`the hub has not answered for ${target.name} yet`)
+      })
+      if (model === undefined) continue
+      return { repository: await this.#open(model, signal, manifestMs), target }
+    }
+    return undefined
+  }
+
+  async #open(model: NamedModel, signal: AbortSignal, patienceMs: number): Promise<Repository> {
+    const key = model.manifest.toString()
+    const commit = this.#known(key) ?? (await this.#read(model, signal, patienceMs))
+    const about = (): ReturnType<Gateway['about']> => this.#gateway.about(model)
+    const xetHashes = (): ReadonlyMap<string, string> => this.#gateway.xetHashes(model)
+    return { model, commit, about, xetHashes }
   }
 
   async #read(model: NamedModel, signal: AbortSignal, patienceMs: number): Promise<GitCommit> {

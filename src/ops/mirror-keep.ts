@@ -1,0 +1,128 @@
+/** What was fetched of a hub's commit becomes a model: its manifest, its name, and what the hub says of it. */
+
+import type { MirroredEvent } from '../api/contract.ts'
+import { type HubFile, type HubInfo } from '../hub/hub.ts'
+import { hubName, type HubRepo, repoPath } from '../hub/ref.ts'
+import { commitOf } from '../manifest/git-commit.ts'
+import {
+  type ManifestFile,
+  type ManifestSource,
+  sealManifest,
+  type SealedManifest,
+} from '../manifest/manifest.ts'
+import type { Clock } from '../core/clock.ts'
+import type { Net } from '../net/net.ts'
+import type { NewFile } from '../store/new-file.ts'
+import type { NewModel, Store } from '../store/store.ts'
+import type { HubFacts } from './hub-facts.ts'
+import { hubSeedsOf } from './hub-seed.ts'
+import { linkTo } from './link.ts'
+import { isName } from './ref.ts'
+
+export interface KeepDeps {
+  readonly store: Pick<Store, 'addModel' | 'fileAt' | 'models' | 'originOf' | 'putOrigin'>
+  readonly net: Pick<Net, 'addresses' | 'providedChanged'>
+  readonly clock: Clock
+}
+
+/** A file of the commit, at its place and checked. */
+export interface Obtained {
+  readonly from: HubFile
+  readonly file: NewFile
+}
+
+export interface KeptCommit {
+  readonly info: HubInfo
+  readonly folder: string
+  /** These are all files of the commit. */
+  readonly isWhole: boolean
+  readonly obtained: readonly Obtained[]
+  readonly facts: HubFacts
+  /** Where the hub was asked. */
+  readonly upstream: string
+  readonly pinned: boolean
+  readonly seeding: boolean
+  /** It gets the repository's name, if that may be. */
+  readonly isNamed: boolean
+}
+
+export function keepCommit(
+  deps: KeepDeps,
+  kept: KeptCommit,
+): Pick<MirroredEvent, 'link' | 'manifest' | 'name'> {
+  const { store, net, clock } = deps
+  const { info, folder, isWhole, obtained, facts, upstream, pinned, seeding } = kept
+  const sealed = seal(kept)
+  const manifest = sealed.cid.toString()
+  const model: NewModel = {
+    manifest: sealed.cid,
+    block: sealed.block,
+    name: kept.isNamed ? mirrorName(deps, info, { isWhole, manifest }) : undefined,
+    origin: 'pulled',
+    folder,
+    pinned,
+    seeding,
+    files: obtained.map(({ from, file }) => {
+      const { place, sha256, root } = file
+      return { path: from.path, place, size: from.size, sha256, root }
+    }),
+  }
+  // Those that gc forgot meanwhile, because no model wanted them yet.
+  const forgotten = obtained
+    .map(({ file }) => file)
+    .filter(({ place, stamp }) => store.fileAt(place, stamp) === undefined)
+  const held = store.addModel(model, forgotten)
+  store.putOrigin({
+    manifest: sealed.cid,
+    hub: hubName,
+    type: info.type,
+    repo: info.repo,
+    revision: info.commit,
+    upstream,
+    isWhole,
+    seenAtMs: clock.now(),
+    facts: JSON.stringify(facts),
+  })
+  net.providedChanged()
+  return {
+    manifest,
+    name: held.name ?? null,
+    link: linkTo(net, held, hubSeedsOf(store, sealed.cid)),
+  }
+}
+
+function seal({ info, isWhole, obtained }: KeptCommit): SealedManifest {
+  const plain = sealManifest(obtained.map(entry => manifestFile(entry, false)))
+  if (!isWhole) return plain
+  // A gateway makes up a commit for a model that never had one: that is the model itself.
+  const made = commitOf(plain.manifest.files, plain.cid.toString())
+  if (made.id === info.commit) return plain
+  return sealManifest(
+    obtained.map(entry => manifestFile(entry, true)),
+    sourceOf(info),
+  )
+}
+
+function manifestFile({ from, file }: Obtained, isWhole: boolean): ManifestFile {
+  const { sha256, root } = file
+  const plain = { path: from.path, size: from.size, sha256, root }
+  return isWhole ? { ...plain, gitOid: from.gitOid, lfs: from.sha256 !== undefined } : plain
+}
+
+function sourceOf({ type, repo, commit }: HubInfo): ManifestSource {
+  return { hub: hubName, repo, type, commit }
+}
+
+/** The newest whole mirror has the repository's name; a part of it does not take that from another. */
+export function mirrorName(
+  { store }: { readonly store: Pick<Store, 'models'> },
+  repo: HubRepo,
+  { isWhole, manifest }: { readonly isWhole: boolean; readonly manifest: string },
+): string | undefined {
+  const name = repoPath(repo)
+  // Hubs allow names that ours do not.
+  if (!isName(name)) return undefined
+  const holder = store.models().find(other => other.name === name)
+  const isTaken = holder !== undefined && holder.manifest.toString() !== manifest
+  return isWhole || !isTaken ? name : undefined
+}
