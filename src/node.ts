@@ -213,7 +213,7 @@ type NetworkSide = Pick<
   'addresses' | 'connect' | 'limits' | 'peerId' | 'peers' | 'providers' | 'setLimits' | 'status'
 >
 
-function networkOf({ store, net, log }: Services): NetworkSide {
+function networkOf({ store, net, log, adoption }: Services): NetworkSide {
   return {
     peerId: net.peerId,
     addresses: () => net.addresses(),
@@ -235,6 +235,7 @@ function networkOf({ store, net, log }: Services): NetworkSide {
         connections: net.peers().length,
         dht: net.dht(),
         announcing: { keys, due, lastAtMs: lastAtMs ?? null },
+        watched: adoption.watched(),
         warnings: store.warnings(),
       }
     },

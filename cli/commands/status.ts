@@ -59,6 +59,9 @@ export function describe(
       `${plural(announcing.keys, 'key')}, ${formatCount(announcing.due)} due, ` +
         (announcing.lastAtMs === null ? 'none yet' : `last ${ago(announcing.lastAtMs)} ago`),
     ],
+    ...(view.watched.length === 0
+      ? []
+      : [['watches', view.watched.map(each => printable(each))] as const]),
     ['memory', formatBytes(view.memory.rssBytes)],
     ['running', running.length === 0 ? 'nothing' : running.map(describeOperation)],
   ]

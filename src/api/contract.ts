@@ -426,6 +426,8 @@ export const statusSchema = z.strictObject({
   }),
   /** Keys this node announces, and how many are due now. */
   announcing: z.strictObject({ keys: count, due: count, lastAtMs: count.nullable() }),
+  /** Folders of caches whose models are adopted as they come and go. */
+  watched: z.array(path),
   memory: z.strictObject({ rssBytes: count }),
   /** What a person should know and do, as after damage to a database. */
   warnings: z.array(z.string()),

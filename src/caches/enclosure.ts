@@ -22,7 +22,7 @@ export class Enclosure {
   /** Undefined when there is no such folder. */
   static async open(folder: string): Promise<Enclosure | undefined> {
     const root = await realPathOf(folder)
-    if (root === undefined || !(await stat(root)).isDirectory()) return undefined
+    if (root === undefined || (await statOf(root))?.isDirectory() !== true) return undefined
     return new Enclosure(root)
   }
 

@@ -103,8 +103,8 @@ async function mainOf(folder: string, commits: readonly string[]): Promise<strin
   if (main !== undefined && commits.includes(main)) return main
   const dated = await Promise.all(
     commits.map(async commit => {
-      const { mtimeMs } = await stat(join(folder, 'snapshots', commit))
-      return { commit, mtimeMs }
+      const stats = await stat(join(folder, 'snapshots', commit)).catch(() => undefined)
+      return { commit, mtimeMs: stats?.mtimeMs ?? 0 }
     }),
   )
   return dated.toSorted((a, b) => b.mtimeMs - a.mtimeMs)[0]?.commit

@@ -10,6 +10,7 @@ import { realpath, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CommonweightError } from '../core/errors.ts'
 import { second } from '../core/units.ts'
+import { readError } from '../ingest/file-errors.ts'
 import { findFiles, type FoundFile } from '../ingest/folder.ts'
 import { isGitOid } from '../manifest/source.ts'
 import { readSmall } from './enclosure.ts'
@@ -120,8 +121,16 @@ async function realPlaces(files: readonly FoundFile[]): Promise<FoundFile[]> {
   const real: FoundFile[] = []
   for (let start = 0; start < files.length; start += looksAtOnce) {
     const slice = files.slice(start, start + looksAtOnce)
-    const looks = slice.map(async file => ({ ...file, place: await realpath(file.place) }))
+    const looks = slice.map(async file => ({ ...file, place: await realPlace(file.place) }))
     real.push(...(await Promise.all(looks)))
   }
   return real
+}
+
+async function realPlace(place: string): Promise<string> {
+  try {
+    return await realpath(place)
+  } catch (error) {
+    throw readError(place, error)
+  }
 }

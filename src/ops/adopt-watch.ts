@@ -16,6 +16,8 @@ import type { Selection } from './select.ts'
 
 export interface Adoption {
   adopt(request: AdoptRequest, options: AdoptOptions): Promise<AdoptionEvent>
+  /** Folders of the caches that are watched. */
+  watched(): string[]
   /** Runs until the signal aborts; problems are logged, because nobody waits for this. */
   watch(signal: AbortSignal): Promise<void>
 }
@@ -86,6 +88,10 @@ class Watch implements Adoption {
     // Once it is known that all of them are there.
     if (request.watch === true && !request.dryRun) this.#watch(request, options)
     return adopted
+  }
+
+  watched(): string[] {
+    return this.#watched().map(({ folder }) => folder)
   }
 
   async watch(signal: AbortSignal): Promise<void> {

@@ -1,7 +1,9 @@
 /** Adopting from the command: real daemons, and caches as other programs leave them. */
 
+import { execFile } from 'node:child_process'
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { promisify } from 'node:util'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import { type AdoptedEvent, adoptedSchema, adoptionSchema } from '../../src/api/adoption.ts'
 import { mirroredSchema } from '../../src/api/mirror-contract.ts'
@@ -191,6 +193,31 @@ test('Ollama and folders of weights are adopted by name, and a dry run changes n
     'model.gguf',
     'template',
   ])
+})
+
+test('without a flag every cache in its usual place is adopted', async () => {
+  const user = stage.file('user')
+  await writeSnapshot(join(user, '.cache/huggingface/hub'), 'models--org--model', cached)
+  const ollama = join(user, '.ollama/models')
+  await writeOllamaModel(ollama, 'hf.co/org/Tiny-GGUF/Q8_0', [{ kind: 'model', bytes: 'GGUF' }])
+  await writeFiles(join(user, '.lmstudio/models/ada/one'), { 'one.gguf': 'GGUF one' })
+  const { HF_HOME: _, HF_HUB_CACHE: __, OLLAMA_MODELS: ___, ...env } = process.env
+  const args = ['--home', machine.home, '--json', 'adopt', '--watch']
+  const { stdout } = await promisify(execFile)(stage.world.command, args, {
+    env: { ...env, HOME: user },
+  })
+  const lines = stdout
+    .trim()
+    .split('\n')
+    .map(line => JSON.parse(line) as { type: string; name?: string })
+  expect(lines.flatMap(({ type, name }) => (type === 'adopted' ? name : []))).toEqual([
+    'org/model',
+    'ada/one',
+    'org/Tiny-GGUF-Q8_0',
+  ])
+  expect(succeeded(await machine.cw('status')).last).toMatchObject({
+    watched: [join(user, '.cache/huggingface/hub'), ollama, join(user, '.lmstudio/models')],
+  })
 })
 
 test('a cache that is not there, and the home, are refused with what to do', async () => {

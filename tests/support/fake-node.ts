@@ -95,6 +95,7 @@ export function openFakeNode(
       connections: connected.length,
       dht: { mode: 'server', peers: 0 },
       announcing: { keys: 0, due: 0, lastAtMs: null },
+      watched: [],
       warnings: [],
     }),
     peers: () =>
