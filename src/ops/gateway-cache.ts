@@ -11,6 +11,7 @@ import type { Logger } from '../core/log.ts'
 import { formatBytes, minute, second } from '../core/units.ts'
 import type { ManifestFile } from '../manifest/manifest.ts'
 import type { CachedFile, NamedModel, Store } from '../store/store.ts'
+import { isInside } from './home-guard.ts'
 import type { Work } from './work.ts'
 
 export interface CacheOptions {
@@ -29,6 +30,8 @@ export interface FileCacheDeps {
   readonly work: Work
   readonly clock: Clock
   readonly log: Logger
+  /** Our own: a file that goes into a folder of the user's is the user's. */
+  readonly modelsFolder: string
 }
 
 /** A file that is about to be fetched for a reader. */
@@ -77,12 +80,13 @@ export class FileCache {
 
   /** Makes room for it. To be followed by `arrived`, whatever becomes of it. */
   async expect(coming: ComingFile): Promise<void> {
-    const { store } = this.#deps
+    const { modelsFolder, store } = this.#deps
     const { file, folder, model, place } = coming
-    if (this.#options.keep === 'pin') store.setPinned(model.manifest, true)
+    const { keep } = this.#options
+    if (keep === 'pin') store.setPinned(model.manifest, true)
     await this.#inTurn(async () => {
-      if (this.#options.keep !== 'pin') store.cacheFile(place)
-      if (this.#options.keep === 'none') this.#passing.set(file.root.toString(), coming)
+      if (keep !== 'pin' && isInside(place, modelsFolder)) store.cacheFile(place)
+      if (keep === 'none') this.#passing.set(file.root.toString(), coming)
       this.#coming.set(place, file.size)
       this.#bytesAtMost += file.size
       await this.#trim()

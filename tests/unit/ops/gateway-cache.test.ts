@@ -76,7 +76,7 @@ async function openBench(options: Partial<CacheOptions> = {}): Promise<Bench> {
   }
   const net = { providedChanged: () => undefined }
   const cache = new FileCache(
-    { store, net, work, clock, log: silentLog },
+    { store, net, work, clock, log: silentLog, modelsFolder: scratch.file('models') },
     { keep: 'cache', cacheBytes: undefined, ...options },
     isRead,
   )
@@ -197,7 +197,9 @@ test('a disk that fills gets back what the cache has, and says when that is not 
 test('a smaller budget holds from the next start on', async () => {
   await using bench = await openBench()
   for (const name of ['a', 'b', 'c'] as const) await bench.fetch(name)
-  const deps = { store: bench.store, net: { providedChanged: () => undefined }, log: silentLog }
+  const net = { providedChanged: () => undefined }
+  const modelsFolder = join(bench.coming('a').folder, '../..')
+  const deps = { store: bench.store, net, log: silentLog, modelsFolder }
   await using work = openWork()
   const smaller = { keep: 'cache' as const, cacheBytes: 2500 }
   await new FileCache({ ...deps, work, clock: bench.clock }, smaller, () => false).open()
@@ -231,6 +233,21 @@ test('keep none: only what was fetched for a reader is dropped, and nothing of a
   bench.pin(true)
   await bench.cache.left(files.b.root)
   expect(await bench.held()).toBe('ab')
+})
+
+test('a file that goes into a folder of the user is not cached', async () => {
+  await using bench = await openBench({ keep: 'none' })
+  const coming = bench.coming('a')
+  const place = join(coming.folder, '../../../elsewhere/a')
+  await bench.cache.expect({ ...coming, folder: join(place, '..'), place })
+  bench.store.addModel(testModel(join(place, '..'), { a: files.a }, { pinned: false }))
+  await using partial = await bench.store.openPartial(partialSpec(join(place, '..'), 'a', files.a))
+  await writeChunks(partial, files.a)
+  await partial.publish()
+  bench.cache.arrived(coming)
+  await bench.cache.left(files.a.root)
+  expect(bench.store.cachedFiles()).toEqual([])
+  expect((await stat(place)).size).toBe(1000)
 })
 
 test('keep pin: the model of what is read is pinned', async () => {
