@@ -46,6 +46,14 @@ const leastBytesPerSecond = 256 * KiB
 /** Digits of a commit in the name of its folder. */
 const commitCharacters = 12
 
+/** The revision before stays what it was, and takes its place on the disk. */
+function noticeOld({ store }: MirrorDeps, { before, changes }: Run, options: MirrorOptions): void {
+  const old = before.find(({ revision }) => revision === changes?.since)?.manifest
+  if (old === undefined || store.model(old) === undefined) return
+  const message = `the commit before is kept, too: commonweight rm ${old.toString()} --files deletes it`
+  options.onEvent({ type: 'notice', level: 'info', message })
+}
+
 export interface Mirrors {
   mirror(request: MirrorRequest, options: OperationOptions): Promise<MirroredEvent>
 }
@@ -94,6 +102,7 @@ async function mirror(
     isNamed: true,
   })
   await deps.store.tidy(run.folder)
+  noticeOld(deps, run, options)
   deps.log.info('mirrored', { ref: run.ref, commit: info.commit, manifest: held.manifest })
   return {
     type: 'mirrored',

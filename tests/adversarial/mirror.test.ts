@@ -2,8 +2,10 @@
 
 import { readFile, stat, writeFile, mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
+import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import {
+  CommonweightError,
   ConflictError,
   IntegrityError,
   InvalidInputError,
@@ -16,6 +18,33 @@ import type { MirroredEvent } from '../../src/api/contract.ts'
 import { type MirrorFixture, openMirrorFixture } from '../support/mirror-fixture.ts'
 import { type MockExchange, type MockHub, openMockHub } from '../support/mock-hub.ts'
 import { filesBelow, seededBytes, tensorFile } from '../support/model-files.ts'
+
+const oid = fc.constantFrom('a'.repeat(40), 'b'.repeat(64), 'main', '', 'A'.repeat(40))
+const number = fc.oneof(fc.integer(), fc.double(), fc.constant(2 ** 53))
+const path = fc.constantFrom('config.json', '../x', '', 'a/b', 'CONFIG.JSON', 'con')
+/** Nearly what a hub lists, and nearly what it says of a repository. */
+const entryLike = fc.record(
+  {
+    type: fc.constantFrom('file', 'directory', 'commit', ''),
+    path,
+    oid,
+    size: number,
+    lfs: fc.option(fc.record({ oid, size: number }, { requiredKeys: [] })),
+    xetHash: fc.option(oid),
+  },
+  { requiredKeys: [] },
+)
+const infoLike = fc.record(
+  {
+    id: fc.constantFrom('org/m', 'org/other', '..', 5, null),
+    sha: oid,
+    private: fc.oneof(fc.boolean(), fc.string()),
+    gated: fc.oneof(fc.boolean(), fc.constantFrom('auto', 'manual', 'else', null)),
+    tags: fc.oneof(fc.array(fc.string()), fc.jsonValue()),
+    cardData: fc.jsonValue(),
+  },
+  { requiredKeys: [] },
+)
 
 let hub: MockHub
 let here: MirrorFixture
@@ -221,6 +250,29 @@ test.for([
   hub.behave = ({ response }) => void response.writeHead(200).end(body)
   await expect(mirror()).rejects.toThrow(ProtocolError)
 })
+
+test('whatever JSON a hub sends, it is refused in our words or taken', async () => {
+  hub.commit('org/m', files)
+  const bodies = fc.oneof(fc.jsonValue(), fc.array(entryLike, { maxLength: 5 }), infoLike)
+  await fc.assert(
+    fc.asyncProperty(
+      bodies,
+      fc.constantFrom('/revision/', '/tree/', '/refs'),
+      async (body, part) => {
+        hub.behave = ({ url, response, serve }) => {
+          if (url.includes(part)) response.writeHead(200).end(JSON.stringify(body))
+          else serve()
+        }
+        const ended = await mirror('hf:org/m', { include: ['config.json'] }).then(
+          () => undefined,
+          (error: unknown) => error,
+        )
+        expect(ended === undefined || ended instanceof CommonweightError).toBe(true)
+      },
+    ),
+    { numRuns: 150, plugins: [fc.interruptAfterTimeLimit(15_000)] },
+  )
+}, 30_000)
 
 test('an answer without end is cut off', async () => {
   hub.commit('org/m', files)
@@ -428,6 +480,7 @@ test('of weights with other metadata the header is fetched', async () => {
   )
   expect(bytesFetched).toBeLessThan(700 * KiB)
   expect(bytesReused).toBeGreaterThan(9 * MiB)
+  expect(here.notices.join()).toContain('the commit before is kept, too')
 })
 
 test('of weights with some other tensors those are fetched, wherever the file is', async () => {
