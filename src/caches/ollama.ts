@@ -6,8 +6,8 @@
  *   blobs/sha256-HEX
  *
  * A model gets the files that clients of a hub look for: weights as GGUF, and beside them what Ollama
- * keeps apart (`template`, `params`, `system`, `license`), under the names that a hub's repository may
- * give Ollama them by.
+ * keeps apart (`template`, `params`, `system`, `LICENSE`), under the names that a hub's repository may
+ * give Ollama them by, and our own registry does.
  */
 
 import { join, relative, sep } from 'node:path'
@@ -140,11 +140,9 @@ function layerOf(layer: unknown): Layer {
   return { kind, sha256, size, name: typeof name === 'string' ? name : undefined }
 }
 
-const weightNames: Readonly<Record<string, string>> = {
-  model: 'model',
-  projector: 'mmproj',
-  adapter: 'adapter',
-}
+const weightNames: Readonly<Record<string, string>> = { model: 'model', projector: 'mmproj' }
+/** What a repository calls its licence. */
+const otherNames: Readonly<Record<string, string>> = { license: 'LICENSE' }
 
 /** A path for each layer: its own name, or one that follows from what it is. */
 function pathsOf(layers: readonly Layer[]): string[] {
@@ -156,7 +154,8 @@ function pathsOf(layers: readonly Layer[]): string[] {
     counts.set(kind, number)
     const total = unnamed.filter(other => other.kind === kind).length
     const weights = weightNames[kind]
-    if (weights === undefined) return number === 1 ? kind : `${kind}-${number}`
+    const other = otherNames[kind] ?? kind
+    if (weights === undefined) return number === 1 ? other : `${other}-${number}`
     if (total === 1) return `${weights}.gguf`
     const digits = (value: number): string => String(value).padStart(5, '0')
     return `${weights}-${digits(number)}-of-${digits(total)}.gguf`

@@ -3,9 +3,11 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { adoptRequestSchema } from '../../src/api/adoption.ts'
 import { MiB, minute } from '../../src/core/units.ts'
 import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { witnessSha256 } from '../support/machine.ts'
+import { writeOllamaModel } from '../support/model-caches.ts'
 import { filesBelow, seededBytes } from '../support/model-files.ts'
 import { modelGguf } from '../support/weight-files.ts'
 import { type FoundProgram, goProgram, installed, needed } from './programs.ts'
@@ -62,6 +64,40 @@ test('and from a node that has nothing of it yet', { timeout }, async context =>
   const model = await readFile(layers['application/vnd.ollama.image.model'] ?? '')
   expect(model.equals(files['model-Q8_0.gguf'])).toBe(true)
 })
+
+test(
+  'what Ollama has is adopted from its store, and pulled by Ollama elsewhere as it was',
+  { timeout },
+  async context => {
+    const client = needed(await goProgram('ollama-client'), context)
+    await using near = await openHubGateway()
+    const store = near.file('ollama')
+    const given = {
+      model: modelGguf(15, seededBytes('weights of a store', 3 * MiB)),
+      projector: modelGguf(1, seededBytes('projector of a store', MiB)),
+      template: '{{ .System }} {{ .Prompt }}',
+      license: 'MIT',
+      params: '{"stop":["x"]}',
+    }
+    const layers = Object.entries(given).map(([kind, bytes]) => ({ kind, bytes }))
+    await writeOllamaModel(store, 'registry.ollama.ai/library/tiny/8b', layers)
+    const request = adoptRequestSchema.parse({ kind: 'adopt', ollama: [store] })
+    const signal = new AbortController().signal
+    await near.node.adopt(request, { signal, onEvent: () => undefined })
+    const pulled = await ollamaPull(client, near, 'tiny-8b')
+    const bytes = Object.entries(given).map(async ([kind, wanted]) => {
+      const place = pulled.layers[`application/vnd.ollama.image.${kind}`] ?? ''
+      return [kind, Buffer.compare(await readFile(place), Buffer.from(wanted))]
+    })
+    expect(Object.fromEntries(await Promise.all(bytes))).toEqual({
+      model: 0,
+      projector: 0,
+      template: 0,
+      license: 0,
+      params: 0,
+    })
+  },
+)
 
 test('and is told in words what went wrong', { timeout }, async context => {
   const client = needed(await goProgram('ollama-client'), context)

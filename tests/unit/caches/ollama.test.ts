@@ -31,8 +31,8 @@ test('gives layers the names that a hub would, and lies where the blobs are', as
     'model.gguf',
     'mmproj.gguf',
     'template',
-    'license',
-    'license-2',
+    'LICENSE',
+    'LICENSE-2',
     'params',
   ])
   const [weights] = model.files
