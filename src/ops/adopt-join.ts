@@ -34,23 +34,16 @@ export class Joining {
    */
   partOf(found: FoundModel, files: ReadonlyMap<string, HashedFile>): HeldModel | undefined {
     if (found.cache !== 'hf' || found.whole !== undefined) return undefined
-    const store = this.#store
-    for (const cid of this.#candidates(files)) {
-      const model = store.model(cid)
+    const fitting = [...this.#candidates(files)].flatMap(cid => {
+      const model = this.#store.model(cid)
       const manifest = this.#manifest(cid)
-      if (model === undefined || manifest === undefined) continue
-      const isCommit = manifest.source !== undefined && manifest.source.commit === found.commit
-      if (!(found.isPart || isCommit || model.folder === found.folder)) continue
-      // What has as many files is this very model, unless it knows more of them.
-      if (manifest.files.length < files.size + (isCommit ? 0 : 1)) continue
-      const listed = new Map(manifest.files.map(({ path, root }) => [path, root]))
-      const isPart = [...files].every(([path, { root }]) => {
-        const other = listed.get(path)
-        return other !== undefined && sameCid(other, root)
-      })
-      if (isPart) return model
-    }
-    return undefined
+      if (model === undefined || manifest === undefined) return []
+      const isPart = fits(found, model, manifest, files.size) && hasFiles(manifest, files)
+      return isPart ? [model] : []
+    })
+    // Copies of a repository have the same files: the one of this name counts before others.
+    const title = found.title.toLowerCase()
+    return fitting.find(({ name }) => name?.toLowerCase() === title) ?? fitting[0]
   }
 
   /** Tells of each model that has files now that it lacked. */
@@ -105,4 +98,25 @@ export class Joining {
     const block = this.#store.manifestBlock(cid)
     return block === undefined ? undefined : decodeManifest(block)
   }
+}
+
+function hasFiles({ files }: Manifest, wanted: ReadonlyMap<string, HashedFile>): boolean {
+  const listed = new Map(files.map(({ path, root }) => [path, root]))
+  return [...wanted].every(([path, { root }]) => {
+    const other = listed.get(path)
+    return other !== undefined && sameCid(other, root)
+  })
+}
+
+function fits(
+  { isPart, commit, folder }: FoundModel,
+  model: HeldModel,
+  manifest: Manifest,
+  filesHere: number,
+): boolean {
+  const { source, files } = manifest
+  const isCommit = source !== undefined && source.commit === commit
+  // What has as many files is this very model, unless it knows more of them.
+  const fewest = isCommit ? filesHere : filesHere + 1
+  return files.length >= fewest && (isPart || isCommit || model.folder === folder)
 }

@@ -92,6 +92,7 @@ export class AdoptedModels {
   async settle(found: FoundModel, model: Identified, hashed: Hashed): Promise<Settled> {
     const { store, net, log } = this.#deps
     this.noteSeen(found, model.cid)
+    this.#joining.turnedUp(hashed.files.values())
     const held = store.model(model.cid)
     const name = this.#nameFor(found, model.cid, held)
     const wanted = (await this.#pinned(found, model, hashed)) ?? this.#inPlace(found, hashed)
@@ -99,7 +100,6 @@ export class AdoptedModels {
       if (hashed.fresh.length > 0) store.addFiles(hashed.fresh)
       // A copy of the user's own needs no link to be kept.
       if (this.#how.pin && !held.pinned && !isAdopted(held)) store.setPinned(model.cid, true)
-      this.#joining.turnedUp(hashed.files.values())
       return this.#known(held, name)
     }
     if (held !== undefined && this.#isThere(held, wanted)) return this.#known(held, name)
@@ -111,6 +111,7 @@ export class AdoptedModels {
     store.addModel(added, fresh)
     if (wanted.pinned) store.setFact(pinnedFact(found), manifest.toString())
     net.providedChanged()
+    // Where they are kept counts, when they were pinned.
     this.#joining.turnedUp(wanted.files.values())
     if (held === undefined) {
       log.info('model adopted', { manifest: manifest.toString(), name, path: found.folder })

@@ -442,3 +442,15 @@ test('a blob that becomes a link after it was looked at is not followed', async 
   expect(models).toMatchObject([{ state: 'skipped', reason: expect.stringContaining('changed') }])
   expect(await store.findFile(createHash('sha256').update('private').digest())).toEqual([])
 })
+
+test('of copies of a repository a part is joined to the one of its name', async () => {
+  const other = scratch.file('other')
+  const lacking = { 'README.md': 'more' }
+  await writeSnapshot(other, 'models--copy--model', { ...files, ...lacking }, { tree: true })
+  const commit = someCommit.replace(/1$/, '2')
+  const whole = { ...files, ...lacking }
+  await writeSnapshot(other, 'models--org--model', whole, { tree: true, commit })
+  await run({ hf: [other] })
+  await writeSnapshot(root, 'models--org--model', files, { tree: true, lacking, commit })
+  expect((await run()).models).toMatchObject([{ state: 'known', name: 'org/model' }])
+})
