@@ -77,13 +77,20 @@ export interface Io {
 /** Runs one command line to its end and returns the exit code. */
 export async function runProgram(argv: readonly string[], io: Io): Promise<number> {
   const program: Command = buildProgram(() => context.output)
+  const defined = new WeakSet<Command>()
+  // Once: `help help` comes by here twice.
+  const define = async (command: Command): Promise<void> => {
+    if (defined.has(command)) return
+    defined.add(command)
+    await defineVerb(command, context)
+  }
   using context = new Context({
     flags: () => flagsOf(program, argv, io.env),
     output: flags => openOutput(flags, program.opts<{ home?: string }>().home, io),
-    defineVerb: command => defineVerb(command, context),
+    defineVerb: define,
     cwd: io.cwd,
   })
-  program.hook('preSubcommand', (_, command) => defineVerb(command, context))
+  program.hook('preSubcommand', (_, command) => define(command))
   ignoreClosedPipe(io.stdout)
   try {
     await program.parseAsync(argv, { from: 'user' })

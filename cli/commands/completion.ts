@@ -38,9 +38,6 @@ async function complete(program: Command, context: Context, name: string): Promi
       hint: `known: ${shells.join(', ')}`,
     })
   }
-  for (const verb of program.commands) {
-    // This verb was defined before it was called.
-    if (verb.registeredArguments.length === 0) await context.defineVerb(verb)
-  }
+  for (const verb of program.commands) await context.defineVerb(verb)
   context.output.text(completionScript(program, shell))
 }

@@ -104,7 +104,10 @@ async function mirror(machine: Machine, seeded: SeededEvent, include?: string): 
   const outcome = await machine.cw('pull', seeded.link, ...only)
   const { files, bytes, bytesFetched, seconds, path } = resultOf(outcome, pulledSchema)
   const rate = formatRate(bytesFetched / Math.max(0.001, seconds))
-  claim(bytes > 0, `${machine.name} holds ${files} files, ${formatBytes(bytes)}, at ${rate}`)
+  claim(
+    bytes > 0,
+    `${machine.name} holds ${files === 1 ? 'one file' : `${files} files`}, ${formatBytes(bytes)}, at ${rate}`,
+  )
   return path
 }
 
@@ -138,6 +141,14 @@ async function findDamage(mirrorMachine: Machine, model: DemoModel, at: number):
   const { path, offset, length } = first
   const named = path === model.weights && offset <= at && at < offset + length
   claim(named, `and names it: ${path}, bytes ${offset} to ${offset + length}`)
+}
+
+/** The bytes that the damaged chunk had are on other machines now. */
+async function mend(mirrorMachine: Machine, model: DemoModel): Promise<void> {
+  const { bytesFetched } = resultOf(await mirrorMachine.cw('pull', model.name), pulledSchema)
+  const isOneChunk = bytesFetched > 0 && bytesFetched <= chunkBytesMax
+  claim(isOneChunk, `pull mends it: ${formatBytes(bytesFetched)} fetched, the rest kept`)
+  claim((await mirrorMachine.cw('verify', model.name)).code === 0, 'and verify finds nothing')
 }
 
 /** Pulls on `reader` until only the damaged chunk is missing, then lets the partial holder return. */
@@ -194,8 +205,7 @@ async function witness(original: string, fetched: string): Promise<void> {
   }
 }
 
-async function demo(world: World, model: DemoModel): Promise<void> {
-  await using machines = new AsyncDisposableStack()
+async function demo(world: World, model: DemoModel, machines: AsyncDisposableStack): Promise<void> {
   const start = async (name: string, bootstrap: readonly string[]): Promise<Machine> =>
     machines.use(await startMachine(world, name, bootstrap))
 
@@ -234,8 +244,9 @@ async function demo(world: World, model: DemoModel): Promise<void> {
   const fetchedBytes = pulled.sources.reduce((sum, source) => sum + source.bytes, 0)
   claim(fetchedBytes <= seeded.bytes, 'no chunk was fetched twice')
 
-  step('6. The mirror knows what is damaged')
+  step('6. The mirror knows what is damaged, and mends it')
   await findDamage(mirrorMachine, model, at)
+  await mend(mirrorMachine, model)
 
   await lookUp(reader, seeded, [mirrorMachine, helper])
   await witness(model.folder, pulled.path)
@@ -247,18 +258,39 @@ async function demo(world: World, model: DemoModel): Promise<void> {
   }
 }
 
+/** Rejects at Ctrl-C, which the daemons of the demo hear too, and at SIGTERM. */
+function interrupted(): Promise<never> {
+  return new Promise((_, reject) => {
+    for (const [signal, code] of [
+      ['SIGINT', 130],
+      ['SIGTERM', 143],
+    ] as const) {
+      process.once(signal, () => {
+        process.exitCode = code
+        reject(new Error('interrupted: stopping the daemons and cleaning up'))
+      })
+    }
+  })
+}
+
 async function main(): Promise<void> {
   const { values } = parseArgs({ options: { model: { type: 'string' } } })
   const started = performance.now()
   const folder = await mkdtemp(join(tmpdir(), 'commonweight-demo-'))
-  try {
+  const machines = new AsyncDisposableStack()
+  const stopped = interrupted()
+  const work = async (): Promise<void> => {
     const model =
       values.model === undefined
         ? await provideModel(root, join(folder, 'original'))
         : await ownModel(resolve(values.model))
-    await demo({ command: join(root, 'cw'), folder }, model)
+    await demo({ command: join(root, 'cw'), folder }, model, machines)
+  }
+  try {
+    await Promise.race([work(), stopped])
     say(`\nall claims hold; ${formatDuration(performance.now() - started)}`)
   } finally {
+    await machines.disposeAsync()
     await rm(folder, { recursive: true, force: true })
   }
 }
@@ -267,5 +299,7 @@ try {
   await main()
 } catch (error) {
   process.stderr.write(`demo: ${Error.isError(error) ? error.message : String(error)}\n`)
-  process.exitCode = 1
+  // Whatever step was under way is of no use any more.
+  // oxlint-disable-next-line unicorn/no-process-exit -- it would go on for a minute
+  process.exit(process.exitCode ?? 1)
 }
