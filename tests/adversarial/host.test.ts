@@ -136,6 +136,29 @@ test('closes within three seconds although a peer holds on to its streams', asyn
   expect(performance.now() - startedMs).toBeLessThan(3 * second)
 })
 
+test('leaves no timer behind that would keep the process', async () => {
+  const timers: NodeJS.Timeout[] = []
+  const setTimer = globalThis.setTimeout
+  const watch = vi.spyOn(globalThis, 'setTimeout').mockImplementation(((
+    ...args: Parameters<typeof setTimeout>
+  ) => {
+    const timer = setTimer(...args)
+    timers.push(timer)
+    return timer
+  }) as typeof setTimeout)
+  try {
+    const node = await openTestNet({})
+    await node[Symbol.asyncDispose]()
+    // Public on every Timeout, and in no type.
+    const isDone = (timer: NodeJS.Timeout): boolean =>
+      (timer as unknown as { _destroyed: boolean })._destroyed || !timer.hasRef()
+    expect(timers.length).toBeGreaterThan(0)
+    expect(timers.filter(timer => !isDone(timer))).toEqual([])
+  } finally {
+    watch.mockRestore()
+  }
+})
+
 test('shows who is connected, by which address and since when', async () => {
   await using server = await openTestNet({ agent: 'commonweight/1.2.3' })
   await using client = await openTestNet({ bootstrap: [server.address] })

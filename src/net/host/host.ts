@@ -274,6 +274,7 @@ class OpenHost implements Host {
     const wait = (ms: number): Promise<void> =>
       clock.sleep(ms, stopped.signal).catch(() => undefined)
     await wait(closePolitelyMs)
+    dropAddressUpdate(this.#host.parts.components)
     if (stopped.signal.aborted) return
     for (const connection of libp2p.getConnections()) {
       connection.abort(new Error('this node is stopping'))
@@ -330,6 +331,17 @@ function trustInterfaces({ addressManager }: Components): void {
     if (type !== 'transport' || verified || !isPublic(own.multiaddr)) continue
     addressManager.confirmObservedAddr(own.multiaddr, { type, ttl: interfaceTrustMs })
   }
+}
+
+/**
+ * Each listener that closes makes libp2p note the new addresses a second later, in a store that is closed
+ * then: that timer would keep the process for this second. Where an upgrade names it otherwise, it does.
+ */
+function dropAddressUpdate({ addressManager }: Components): void {
+  const { _updatePeerStoreAddresses: update } = addressManager as unknown as {
+    _updatePeerStoreAddresses?: { stop?(): void }
+  }
+  update?.stop?.()
 }
 
 function withoutPeer(address: Multiaddr): Multiaddr {
