@@ -104,7 +104,7 @@ async function copyLocal(deps: MirrorFileDeps, job: MirrorJob): Promise<NewFile 
     const { root } = known
     const file = { path: from.file.path, size: from.file.size, sha256, root, place }
     const request = { keys: [], folder, files: [file], ownFolder }
-    if (!(await reuseWhole(deps, request, file, signal))) continue
+    if (!(await reuseWhole(deps, request, file, { signal }))) continue
     return deps.store.fileAt(place, stampOf(await stat(place, { bigint: true })))
   }
   return undefined

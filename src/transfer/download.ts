@@ -78,9 +78,15 @@ async function reuseFiles(
   const { signal, onProgress } = options
   const left: WantedFile[] = []
   let toldAtMs = -Infinity
-  for (const file of files) {
+  // Asked for when the first file is to be copied: most downloads copy none.
+  let bytesAbsent: number | undefined
+  for (const [at, file] of files.entries()) {
     signal.throwIfAborted()
-    if (await reuseWhole(deps, request, file, signal)) {
+    const bytesToCome = async (): Promise<number> =>
+      (bytesAbsent ??= await absentBytes(files.slice(at)))
+    const isHere = await reuseWhole(deps, request, file, { signal, bytesToCome })
+    if (bytesAbsent !== undefined) bytesAbsent = Math.max(0, bytesAbsent - file.size)
+    if (isHere) {
       tally.reused(file.size)
       tally.fileDone()
     } else {
@@ -91,6 +97,12 @@ async function reuseFiles(
     onProgress(tally.progress('reusing', 0))
   }
   return left
+}
+
+async function absentBytes(files: readonly WantedFile[]): Promise<number> {
+  let bytes = 0
+  for (const { place, size } of files) if ((await statLink(place)) === undefined) bytes += size
+  return bytes
 }
 
 /** What partial files hold already takes no more space; a damaged file is there until it is replaced. */

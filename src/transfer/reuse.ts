@@ -26,14 +26,21 @@ import type { DownloadDeps, DownloadRequest, WantedFile } from './request.ts'
 
 type ReuseDeps = Pick<DownloadDeps, 'store' | 'log'>
 
+export interface ReuseOptions {
+  readonly signal: AbortSignal
+  /** Of this file and all that follow: what is copied one by one must fit together. Its own size when left out. */
+  readonly bytesToCome?: () => Promise<number>
+}
+
 /** True when the file lies at its place now, whole, checked and indexed. */
 export async function reuseWhole(
   deps: ReuseDeps,
   request: DownloadRequest,
   file: WantedFile,
-  signal: AbortSignal,
+  options: ReuseOptions,
 ): Promise<boolean> {
   const { store, log } = deps
+  const { signal, bytesToCome = (): Promise<number> => Promise.resolve(file.size) } = options
   const there = await statLink(file.place)
   // What lies there and is not indexed is for openPartial to judge.
   if (there !== undefined) return isIndexed(deps, file, stampOf(there))
@@ -42,7 +49,8 @@ export async function reuseWhole(
   if (table === undefined || sha256 === undefined) return false
   for (const from of await store.findFile(sha256)) {
     try {
-      if (await copyOne(deps, { request, file, table, sha256, from, signal })) return true
+      if (await copyOne(deps, { request, file, table, sha256, from, signal, bytesToCome }))
+        return true
     } catch (error) {
       signal.throwIfAborted()
       if (isAbort(error) || !(error instanceof IntegrityError)) throw error
@@ -63,6 +71,7 @@ interface Copy {
   readonly sha256: Uint8Array
   readonly from: string
   readonly signal: AbortSignal
+  readonly bytesToCome: () => Promise<number>
 }
 
 /** False when another file took the place meanwhile. */
@@ -99,12 +108,12 @@ async function place(from: string, folder: OpenFolder, name: string): Promise<bo
  * space; else a copy.
  */
 async function cloneFile(deps: ReuseDeps, copy: Copy, to: string): Promise<void> {
-  const { request, file, from } = copy
+  const { request, from } = copy
   if (request.ownFolder !== undefined && (await areInside(request.ownFolder, request, from))) {
     if (await tried(() => link(from, to))) return
   }
   if (await tried(() => copyFile(from, to, constants.COPYFILE_FICLONE_FORCE))) return
-  await deps.store.checkSpace(request.folder, file.size)
+  await deps.store.checkSpace(request.folder, await copy.bytesToCome())
   try {
     await copyFile(from, to, constants.COPYFILE_EXCL)
   } catch (error) {

@@ -139,13 +139,11 @@ test('closes within three seconds although a peer holds on to its streams', asyn
 test('leaves no timer behind that would keep the process', async () => {
   const timers: NodeJS.Timeout[] = []
   const setTimer = globalThis.setTimeout
-  const watch = vi.spyOn(globalThis, 'setTimeout').mockImplementation(((
-    ...args: Parameters<typeof setTimeout>
-  ) => {
+  const watch = vi.spyOn(globalThis, 'setTimeout').mockImplementation((...args) => {
     const timer = setTimer(...args)
     timers.push(timer)
     return timer
-  }) as typeof setTimeout)
+  })
   try {
     const node = await openTestNet({})
     await node[Symbol.asyncDispose]()

@@ -6,6 +6,8 @@ import { expect, test } from 'vitest'
 import { Bitfield } from '../../../src/core/bitfield.ts'
 import { ConflictError, StorageError, UnavailableError } from '../../../src/core/errors.ts'
 import { KiB, minute, second } from '../../../src/core/units.ts'
+import { download } from '../../../src/transfer/download.ts'
+import type { DownloadDeps } from '../../../src/transfer/request.ts'
 import { openDownloadFixture } from '../../support/download-fixture.ts'
 import { FakeBulkSource, FakeSource } from '../../support/fake-source.ts'
 import { fileOf, testFile, writeTestFile } from '../../support/store-fixture.ts'
@@ -210,30 +212,51 @@ test('takes a file that lies there already, unknown to the index', async () => {
   expect(result).toMatchObject({ bytesFetched: 0, bytesReused: weights.bytes.length })
 })
 
+/** The same with no space on its disk; what was asked for. */
+function onFullDisk(deps: DownloadDeps): { deps: DownloadDeps; asked: number[] } {
+  const asked: number[] = []
+  const store = new Proxy(deps.store, {
+    get(target, name) {
+      if (name === 'checkSpace') {
+        return (_: string, bytes: number) => {
+          asked.push(bytes)
+          return Promise.reject(new StorageError('the disk is full'))
+        }
+      }
+      const value: unknown = Reflect.get(target, name)
+      return typeof value === 'function' ? (value.bind(target) as unknown) : value
+    },
+  })
+  return { deps: { ...deps, store }, asked }
+}
+
 test('asks for space before the first byte', async () => {
   const source = new FakeSource('a', [weights])
   await using run = await openDownloadFixture([source])
-  const asked: number[] = []
-  const full = {
-    ...run.deps,
-    store: new Proxy(run.store, {
-      get(store, name) {
-        if (name === 'checkSpace') {
-          return (_: string, bytes: number) => {
-            asked.push(bytes)
-            return Promise.reject(new StorageError('the disk is full'))
-          }
-        }
-        const value: unknown = Reflect.get(store, name)
-        return typeof value === 'function' ? (value.bind(store) as unknown) : value
-      },
-    }),
-  }
-  const { download } = await import('../../../src/transfer/download.ts')
+  const { deps, asked } = onFullDisk(run.deps)
   const request = { keys: [weights.root], folder: run.folder, files: run.wanted({ w: weights }) }
-  await expect(download(full, request, run.options())).rejects.toThrow(StorageError)
+  await expect(download(deps, request, run.options())).rejects.toThrow(StorageError)
   expect(asked).toEqual([weights.bytes.length])
   expect(source.requests).toEqual([])
+})
+
+test('asks for the space of all that is to be copied before it copies the first', async ({
+  skip,
+}) => {
+  await using run = await openDownloadFixture()
+  const elsewhere = run.scratch.file('elsewhere')
+  for (const [name, file] of Object.entries(model)) {
+    run.store.addFiles([await writeTestFile(join(elsewhere, name), file)])
+  }
+  const { deps, asked } = onFullDisk(run.deps)
+  const request = { keys: [weights.root], folder: run.folder, files: run.wanted(model) }
+  const outcome = download(deps, request, run.options()).then(
+    () => 'reflinks',
+    (error: unknown) => error,
+  )
+  if ((await outcome) === 'reflinks') skip('copies take no space on this file system')
+  expect(await outcome).toBeInstanceOf(StorageError)
+  expect(asked).toEqual([weights.bytes.length + config.bytes.length])
 })
 
 test('fetches hundreds of small files with few open at a time', async () => {
