@@ -17,7 +17,6 @@ import { hour, MiB, second } from '../../src/core/units.ts'
 import type { PeerHint } from '../../src/net/addresses.ts'
 import { encodeFrame, frameTypes } from '../../src/wire/frames.ts'
 import { laneFeatures } from '../../src/wire/messages.ts'
-import type { FrameTransport } from '../../src/wire/transport.ts'
 import { expectSameFiles, openStage, pull, seed, show } from '../support/end-to-end.ts'
 import { fuzzMs, fuzzTimeoutMs } from '../support/fuzz.ts'
 import { Babble, Dice, type Known } from '../support/fuzz-frames.ts'
@@ -68,7 +67,9 @@ interface Way {
 async function bother(target: Target, dice: Dice, reached: Reached): Promise<void> {
   await using hostile = await openHostilePeer()
   const isLane = dice.roll(2) === 0
-  const way = isLane ? await openLane(target, hostile) : await openStream(target, hostile)
+  const opening = isLane ? openLane(target, hostile) : openStream(target, hostile)
+  // More in this second than one address may open, or not in time on a busy machine: the next one will.
+  const way = await opening.catch(() => undefined)
   reached.peers += 1
   if (way === undefined) return
   if (isLane) reached.lanes += 1
@@ -101,20 +102,14 @@ async function openStream({ hint }: Target, hostile: HostilePeer): Promise<Way> 
   return way
 }
 
-/** Undefined when there were more in this second than one address may open. */
-async function openLane(target: Target, hostile: HostilePeer): Promise<Way | undefined> {
+async function openLane(target: Target, hostile: HostilePeer): Promise<Way> {
   const { hint, host, port } = target
   const channel = await hostile.dial(hint)
   channel.keepsFrames = false
   channel.send(helloFrame({ features: [laneFeatures.lane, laneFeatures.laneDial] }))
   const identity = await makeLaneIdentity(keyOf(hostile.libp2p))
   const options = { identity, peer: hint.peer.toString(), signal: AbortSignal.timeout(5 * second) }
-  let lane: FrameTransport
-  try {
-    lane = await dialLane({ host, port }, options)
-  } catch {
-    return undefined
-  }
+  const lane = await dialLane({ host, port }, options)
   const way: Way = {
     send: bytes => void lane.send(bytes),
     closed: new Promise(resolve => lane.closed.addEventListener('abort', resolve)),

@@ -15,13 +15,14 @@ export const bannedPeersMax = 10_000
 interface Record {
   readonly strikes: number
   readonly untilMs: number
-  readonly reason: Error
+  /** Its text only: an error holds on to where it was thrown, which is the peer's whole channel. */
+  readonly reason: string
 }
 
 export interface BanList {
   strike(peer: string, reason: Error): void
   /** Why the peer is kept out now, or undefined. */
-  banned(peer: string): Error | undefined
+  banned(peer: string): string | undefined
 }
 
 export function openBanList(clock: Clock): BanList {
@@ -32,7 +33,7 @@ export function openBanList(clock: Clock): BanList {
       const lastsMs = strikes >= strikesForLongBan ? longBanMs : banMs
       // Re-inserted, so that the map's first key is the least recent strike.
       records.delete(peer)
-      records.set(peer, { strikes, untilMs: clock.monotonic() + lastsMs, reason })
+      records.set(peer, { strikes, untilMs: clock.monotonic() + lastsMs, reason: reason.message })
       const oldest = records.keys().next().value
       if (records.size > bannedPeersMax && oldest !== undefined) records.delete(oldest)
     },

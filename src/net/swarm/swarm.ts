@@ -154,7 +154,7 @@ class OpenSwarm implements Swarm {
     if (hint.peer.equals(this.#deps.libp2p.peerId)) throw new InvalidInputError('that is this node')
     const banned = this.#bans.banned(id)
     if (banned !== undefined) {
-      throw new UnavailableError(`peer ${id} is banned: ${banned.message}`, { cause: banned })
+      throw new UnavailableError(`peer ${id} is banned: ${banned}`)
     }
     if (this.#isFull(id, this.#peersMax)) throw new UnavailableError('this node has too many peers')
     const peer = this.#peerOf(hint.peer)
