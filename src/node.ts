@@ -47,7 +47,7 @@ import type { OperationOptions } from './ops/operation.ts'
 import { forgetPulls, type LastingRequest, pendingPulls, rememberPull } from './ops/pending.ts'
 import { pull, type PullDeps } from './ops/pull.ts'
 import { seed, type SeedDeps } from './ops/seed.ts'
-import { openUpstream, type Upstream } from './ops/upstream.ts'
+import { openUpstream, type Upstream, type UpstreamDeps } from './ops/upstream.ts'
 import { verify } from './ops/verify.ts'
 import { fileView, modelView, removedView } from './ops/views.ts'
 import type { AdoptOptions } from './ops/adopt.ts'
@@ -182,7 +182,10 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
   const adoption = openAdoption(services)
   void work.run(signal => watchFiles(services, signal))
   void work.run(signal => adoption.watch(signal))
-  return nodeOver({ ...services, adoption }, parts.move(), options)
+  const upstream = upstreamOf(services, options)
+  if (upstream !== undefined) parts.use(upstream)
+  const gateway = openGateway(services, options.gateway, upstream)
+  return nodeOver({ ...services, adoption }, gateway, parts.move())
 }
 
 interface Services extends PullDeps, SeedDeps {
@@ -193,17 +196,17 @@ interface Services extends PullDeps, SeedDeps {
   readonly adoption: Adoption
 }
 
-function nodeOver(services: Services, parts: AsyncDisposable, options: NodeOptions): Node {
+function nodeOver(services: Services, gateway: Gateway, parts: AsyncDisposable): Node {
   return {
     ...networkOf(services),
     ...modelsOf(services),
     ...operationsOf(services),
-    gateway: openGateway(services, options.gateway, upstreamOf(services, options)),
+    gateway,
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
   }
 }
 
-function upstreamOf(services: Services, { gateway }: NodeOptions): Upstream | undefined {
+function upstreamOf(services: UpstreamDeps, { gateway }: NodeOptions): Upstream | undefined {
   const { keep, upstream: url } = gateway
   return url === undefined ? undefined : openUpstream(services, { url, pin: keep === 'pin' })
 }

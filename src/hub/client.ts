@@ -46,6 +46,8 @@ export interface HubOptions {
   readonly token?: string | undefined
   /** Name and version, for the hub's log. */
   readonly agent: string
+  /** Half a minute when left out. */
+  readonly silenceMs?: number
 }
 
 export interface Answer {
@@ -104,7 +106,7 @@ export class HubClient implements Disposable {
     this.#options = options
     this.#connections = new Connections(deps.lookup ?? systemLookup, {
       connectionsMax: hubConnectionsMax,
-      silenceMs,
+      silenceMs: options.silenceMs ?? silenceMs,
       headBytesMax: answerHeadBytesMax,
     })
   }

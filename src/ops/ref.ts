@@ -37,6 +37,8 @@ export const nameCharactersMax = 200
 
 const linkPrefix = 'cw://'
 const digestPrefix = 'sha256:'
+/** As src/hub/ref.ts reads it. */
+const hubPrefix = 'hf:'
 /** base32 CIDs of ours have 59 characters; something close to one is a typing error, not a name. */
 const cidLike = /^(?:baf[a-z0-9]{41,}|Qm[1-9A-HJ-NP-Za-km-z]{44})$/iu
 /** Letters, digits and `._-`, with `/` between the parts, as hubs name models. */
@@ -57,6 +59,11 @@ export function parseRef(text: string): Ref {
 
 /** A model name, unchanged; throws InvalidInputError. */
 export function parseName(text: string, hint: string = nameHint): string {
+  if (text.startsWith(hubPrefix)) {
+    throw new InvalidInputError(`${text.slice(0, 100)} is a repository of a hub`, {
+      hint: `commonweight mirror ${text.slice(0, 100)} fetches it; what is here has the name ${text.slice(hubPrefix.length, 100)}`,
+    })
+  }
   if (!isName(text)) {
     throw new InvalidInputError(`not a model name: ${JSON.stringify(text.slice(0, 100))}`, {
       hint,

@@ -36,7 +36,7 @@ export interface UpstreamOptions {
   readonly pin: boolean
 }
 
-export interface Upstream {
+export interface Upstream extends Disposable {
   /** As the hub has it now; undefined when it has not, or would not give it to everybody. */
   find(name: string, signal: AbortSignal): Promise<NamedModel | undefined>
   /** Undefined for a model that did not come from find, or a while ago. */
@@ -117,6 +117,10 @@ class HubUpstream implements Upstream {
       if (repository.model.manifest.toString() === key) return repository
     }
     return undefined
+  }
+
+  [Symbol.dispose](): void {
+    this.#hub[Symbol.dispose]()
   }
 
   async #look(name: string, signal: AbortSignal): Promise<Repository | undefined> {

@@ -1,5 +1,6 @@
 /** Hubs that break, lie, stall, ask for patience or list what must not be; and what that costs. */
 
+import { createHash } from 'node:crypto'
 import { readFile, stat, writeFile, mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import fc from 'fast-check'
@@ -15,6 +16,7 @@ import {
 } from '../../src/core/errors.ts'
 import { KiB, MiB } from '../../src/core/units.ts'
 import type { MirroredEvent } from '../../src/api/contract.ts'
+import { openHub } from '../../src/hub/hub.ts'
 import { type MirrorFixture, openMirrorFixture } from '../support/mirror-fixture.ts'
 import { type MockExchange, type MockHub, openMockHub } from '../support/mock-hub.ts'
 import { filesBelow, seededBytes, tensorFile } from '../support/model-files.ts'
@@ -132,6 +134,36 @@ test('transfers that break off go on from their last byte', async () => {
   const mirrored = await mirror()
   await expectMirrored(files, mirrored)
   expect(mirrored.bytesFetched).toBe(mirrored.bytes)
+})
+
+test('a hub that falls silent in the middle is given up, and gone on with', async () => {
+  const commit = hub.commit('org/m', files)
+  misbehave(isCdn, 1, ({ response }) => {
+    response.writeHead(206, {
+      'content-range': `bytes 0-${weights.length - 1}/${weights.length}`,
+      'content-length': weights.length,
+    })
+    response.write(weights.subarray(0, MiB))
+  })
+  const { clock, log } = here.deps
+  using asked = openHub(
+    { clock, log, onNotice: () => undefined },
+    { upstream: hub.url, allowPrivate: false, agent: 'test', silenceMs: 300 },
+  )
+  const { signal } = new AbortController()
+  const digest = createHash('sha256').update(weights).digest('hex')
+  const file = { path: 'model.bin', size: weights.length, sha256: digest }
+  const from = { type: 'model', repo: 'org/m', commit, file } as const
+  const parts: Uint8Array[] = []
+  const read = async (start: number): Promise<void> => {
+    const range = { start, end: weights.length }
+    for await (const part of asked.read(from, range, signal)) parts.push(Buffer.from(part))
+  }
+  await expect(read(0)).rejects.toThrow(UnavailableError)
+  const got = Buffer.concat(parts).length
+  expect(got).toBe(MiB)
+  await read(got)
+  expect(Buffer.concat(parts).equals(weights)).toBe(true)
 })
 
 test('signed URLs that ran out are asked for again', async () => {

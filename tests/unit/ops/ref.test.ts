@@ -98,3 +98,12 @@ describe('links', () => {
     expect(seeds.kind === 'manifest' && seeds.webSeeds.length).toBe(linkWebSeedsMax)
   })
 })
+
+test('who pulls a repository of a hub is told how to mirror it', () => {
+  expect(() => parseRef('hf:org/model')).toThrow(
+    expect.objectContaining({
+      message: 'hf:org/model is a repository of a hub',
+      hint: 'commonweight mirror hf:org/model fetches it; what is here has the name org/model',
+    }),
+  )
+})
