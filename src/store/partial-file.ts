@@ -111,9 +111,11 @@ export class PartialFile implements Partial, LivePartial {
     await this.#settled()
     this.#requireOpen()
     if (!this.held.isFull) throw new Error(`published before it is complete: ${this.#place}`)
+    // What is left to hash is hashed while the disk works.
+    const along = this.#prefix.digest()
     await this.#sync()
     const { table, root } = this.#opened.spec
-    const sha256 = await this.#hashWhole()
+    const sha256 = await this.#hashWhole(await along)
     const { stamp, keptAs } = await this.#move(sha256)
     const file = { place: this.#place, stamp, sha256, root, table }
     this.#index(file)
@@ -276,9 +278,8 @@ export class PartialFile implements Partial, LivePartial {
   }
 
   /** Invariant of publishing: the manifest's SHA-256 is a claim until the whole file has been hashed. */
-  async #hashWhole(): Promise<Uint8Array> {
+  async #hashWhole(along: Uint8Array | undefined): Promise<Uint8Array> {
     const { root, sha256: claimed } = this.#opened.spec
-    const along = await this.#prefix.digest()
     if (along !== undefined && claimed !== undefined && equalBytes(along, claimed)) return along
     const actual = await this.#wholeSha256(this.#opened.part)
     if (claimed !== undefined && equalBytes(actual, claimed)) return actual

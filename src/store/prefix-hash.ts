@@ -70,7 +70,11 @@ export class PrefixHash {
     const hash = this.#hash
     this.#hash = undefined
     if (hash === undefined) return undefined
-    if (this.#reached === this.#file.table.size) return hash.digest().catch(() => undefined)
+    if (this.#reached === this.#file.table.size) {
+      const digest = hash.digest().catch(() => undefined)
+      this.#free = digest.then(() => undefined)
+      return digest
+    }
     this.#free = hash.forget()
     await this.#free
     return undefined
