@@ -12,6 +12,7 @@ import type { Clock } from '../core/clock.ts'
 import { CommonweightError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
 import type { HashedFile, HashPool } from '../ingest/hash-file.ts'
+import { smallFileBytesMax } from '../ingest/hash-jobs.ts'
 import { importFiles } from '../ingest/import-files.ts'
 import type { Net } from '../net/net.ts'
 import type { NewFile } from '../store/new-file.ts'
@@ -211,8 +212,9 @@ class Adopting {
     known: ReadonlyMap<string, HashedFile>,
   ): Promise<{ files: ReadonlyMap<string, HashedFile>; fresh: readonly NewFile[] }> {
     if (known.size === found.files.length) return { files: known, fresh: [] }
-    const { pool } = this.#deps
+    const { store } = this.#deps
     const { signal } = this.#options
+    const pool = rememberLarge(this.#deps.pool, store)
     const imported = await importFiles({ pool, known: () => known.values() }, found.files, {
       signal,
       onProgress: progress => this.#progress.report(progress),
@@ -225,6 +227,21 @@ class Adopting {
     const known = knownFiles(this.#deps.store, found)
     this.#progress.knew([...known.values()].reduce((sum, { stamp }) => sum + stamp.size, 0))
     return known
+  }
+}
+
+/** Who stops in the middle of a model of many shards begins with the next one, and not anew. */
+function rememberLarge(pool: HashPool, store: Pick<Store, 'addFiles'>): HashPool {
+  return {
+    ...pool,
+    hashFiles: (places, options) =>
+      pool.hashFiles(places, {
+        ...options,
+        onFile(file) {
+          if (file.stamp.size > smallFileBytesMax) store.addFiles([file])
+          options?.onFile?.(file)
+        },
+      }),
   }
 }
 

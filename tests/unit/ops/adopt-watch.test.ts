@@ -1,6 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type AdoptRequest, adoptRequestSchema } from '../../../src/api/adoption.ts'
 import { silentLog } from '../../../src/core/log.ts'
 import { second } from '../../../src/core/units.ts'
@@ -22,13 +22,17 @@ let opened: AsyncDisposableStack
 let stop: AbortController
 let running: Promise<void>
 
+beforeAll(() => {
+  pool = openHashPool()
+})
+afterAll(() => pool[Symbol.asyncDispose]())
+
 beforeEach(async () => {
   opened = new AsyncDisposableStack()
   scratch = opened.use(await openScratchFolder())
   root = scratch.file('hub')
   await mkdir(scratch.file('home'))
   store = opened.use(await openTestStore(scratch.file('home')))
-  pool = opened.use(openHashPool())
   clock = new FakeClock()
   start()
 })

@@ -3,7 +3,7 @@
 import { link, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import type { AdoptedEvent, AdoptionEvent, AdoptRequest } from '../../../src/api/adoption.ts'
 import { adoptRequestSchema } from '../../../src/api/adoption.ts'
 import { systemClock } from '../../../src/core/clock.ts'
@@ -34,6 +34,12 @@ let pool: HashPool
 let placesHashed: string[]
 let opened: AsyncDisposableStack
 
+let threads: HashPool
+beforeAll(() => {
+  threads = openHashPool()
+})
+afterAll(() => threads[Symbol.asyncDispose]())
+
 beforeEach(async () => {
   opened = new AsyncDisposableStack()
   scratch = opened.use(await openScratchFolder())
@@ -41,13 +47,12 @@ beforeEach(async () => {
   home = scratch.file('home')
   await mkdir(home)
   store = opened.use(await openTestStore(home))
-  const real = opened.use(openHashPool())
   placesHashed = []
   pool = {
-    ...real,
+    ...threads,
     hashFiles(places, options) {
       placesHashed.push(...places)
-      return real.hashFiles(places, options)
+      return threads.hashFiles(places, options)
     },
   }
 })
@@ -59,7 +64,10 @@ interface Run {
   readonly result: AdoptionEvent
 }
 
-async function run(request: Partial<AdoptRequest> = { hf: [root] }): Promise<Run> {
+async function run(
+  request: Partial<AdoptRequest> = { hf: [root] },
+  signal = new AbortController().signal,
+): Promise<Run> {
   const models: AdoptedEvent[] = []
   const notices: string[] = []
   placesHashed = []
@@ -75,7 +83,7 @@ async function run(request: Partial<AdoptRequest> = { hf: [root] }): Promise<Run
     },
     adoptRequestSchema.parse({ kind: 'adopt', ...request }),
     {
-      signal: new AbortController().signal,
+      signal,
       onEvent(event) {
         if (event.type === 'adopted') models.push(event)
         if (event.type === 'notice') notices.push(event.message)
@@ -453,4 +461,27 @@ test('of copies of a repository a part is joined to the one of its name', async 
   await run({ hf: [other] })
   await writeSnapshot(root, 'models--org--model', files, { tree: true, lacking, commit })
   expect((await run()).models).toMatchObject([{ state: 'known', name: 'org/model' }])
+})
+
+test('who stops in the middle of a large model does not begin anew', async () => {
+  const shards = Object.fromEntries(
+    Array.from({ length: 4 }, (_, index) => {
+      return [`model-${index}.safetensors`, { bytes: seededBytes(`shard ${index}`, 9_000_000) }]
+    }),
+  )
+  await writeSnapshot(root, 'models--org--model', shards)
+  const stop = new AbortController()
+  const real = pool
+  pool = {
+    ...real,
+    async hashFiles(places, options) {
+      const files = await real.hashFiles(places, options)
+      if (files.some(({ stamp }) => stamp.size === 9_000_000)) stop.abort()
+      return files
+    },
+  }
+  await expect(run({ hf: [root] }, stop.signal)).rejects.toThrow('abort')
+  pool = real
+  expect(statesOf(await run())).toEqual(['new'])
+  expect(placesHashed.length).toBeLessThan(4)
 })

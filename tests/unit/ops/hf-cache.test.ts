@@ -1,6 +1,6 @@
 import { lstat, mkdir, readFile, readlink, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterEach, beforeEach, expect, test } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type HubLayout, hubLayout } from '../../../src/caches/hub-layout.ts'
 import { readHubCache } from '../../../src/caches/hub-cache.ts'
 import { findFiles } from '../../../src/ingest/folder.ts'
@@ -22,19 +22,24 @@ let pool: HashPool
 let store: Store
 let opened: AsyncDisposableStack
 let hashed: number
+let threads: HashPool
+beforeAll(() => {
+  threads = openHashPool()
+})
+afterAll(() => threads[Symbol.asyncDispose]())
+
 beforeEach(async () => {
   opened = new AsyncDisposableStack()
   scratch = opened.use(await openScratchFolder())
   root = scratch.file('cache/hub')
   modelsFolder = scratch.file('models')
   store = opened.use(await openTestStore(scratch.path))
-  const real = opened.use(openHashPool())
   hashed = 0
   pool = {
-    ...real,
+    ...threads,
     sha256(place, options) {
       hashed += 1
-      return real.sha256(place, options)
+      return threads.sha256(place, options)
     },
   }
 })
