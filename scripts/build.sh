@@ -10,7 +10,7 @@ is_fresh() {
 }
 
 . scripts/lock.sh
-lock build
+lock build 'builds dist/'
 
 if [ "${1-}" = --if-stale ]; then
   is_fresh && exit 0

@@ -1,5 +1,5 @@
-# Sourced by scripts: `lock NAME` waits until no other process holds NAME, and sets $lock, a folder that is
-# ours until the script ends.
+# Sourced by scripts: `lock NAME WHAT` waits until no other process holds NAME, saying once that it waits for
+# the one that does WHAT, and sets $lock, a folder that is ours until the script ends.
 lock() {
   lock=.cache/$1.lock
   mkdir -p .cache
@@ -7,6 +7,8 @@ lock() {
   until mkdir "$lock" 2>/dev/null; do
     owner=$(cat "$lock/pid" 2>/dev/null || true)
     tries=$((tries + 1))
+    # Whoever is about to end is not worth a word.
+    if [ $tries -eq 5 ]; then echo "commonweight: waiting for process ${owner:-?}, which $2" >&2; fi
     # Who was killed leaves its lock behind; who has not written its id yet gets 5 s to do so.
     if [ -n "$owner" ]; then
       kill -0 "$owner" 2>/dev/null || rm -rf "$lock"

@@ -23,6 +23,12 @@ install() {
     echo 'hint: it comes with Node, any version from 20 on' >&2
     exit 1
   fi
+  # npm ci empties the folder first: through a link that would be the one of another clone.
+  if [ -L node_modules ]; then
+    echo "commonweight: node_modules is a link to $(readlink node_modules): npm ci would empty that folder" >&2
+    echo 'hint: rm node_modules (the link alone), then run this again' >&2
+    exit 1
+  fi
   echo 'commonweight: installing dependencies (npm ci)' >&2
   npm ci --loglevel=error >&2
   touch "$installed"
@@ -40,6 +46,6 @@ install_node() {
 
 if ! is_stale && { [ -x node_modules/.bin/node ] || fits; }; then exit 0; fi
 . scripts/lock.sh
-lock setup
+lock setup 'installs the dependencies'
 if is_stale; then install; fi
 if [ ! -x node_modules/.bin/node ] && ! fits; then install_node; fi
