@@ -2,7 +2,7 @@
 
 import type { Command, Help, HelpConfiguration, Option } from 'commander'
 import { type ErrorCode, errorTable, exitCodes } from '../src/core/errors.ts'
-import type { Style } from './output.ts'
+import type { Style } from './style.ts'
 
 export interface Example {
   readonly command: string

@@ -9,11 +9,11 @@
  * - Text from the network never reaches a terminal with control characters in it.
  */
 
-import { styleText } from 'node:util'
 import type * as Contract from '../src/api/contract.ts'
 import { CommonweightError, isAbort, messageOf } from '../src/core/errors.ts'
 import { second } from '../src/core/units.ts'
 import { progressBar, progressLine } from './progress.ts'
+import { type Style, styled } from './style.ts'
 import { printable, withHome } from './text.ts'
 
 /** One line of --json output. */
@@ -25,8 +25,6 @@ export interface TextStream {
   readonly columns?: number
   write(text: string): unknown
 }
-
-export type Style = (format: Parameters<typeof styleText>[0], text: string) => string
 
 export interface OutputOptions {
   readonly stdout: TextStream
@@ -217,13 +215,4 @@ function describeError(error: unknown): ErrorLines {
 function fullMessage({ code, message, cause }: CommonweightError): string {
   if (code !== 'STORAGE' || !Error.isError(cause)) return message
   return message.includes(cause.message) ? message : `${message}: ${cause.message}`
-}
-
-/** Whether a stream gets colour: the flag, then NO_COLOR, FORCE_COLOR and the terminal as Node reads them. */
-export function wantsColor(flag: boolean, stream: NodeJS.WriteStream): boolean {
-  return flag && styleText('bold', 'x', { stream }) !== 'x'
-}
-
-function styled(on: boolean, format: Parameters<typeof styleText>[0], text: string): string {
-  return on ? styleText(format, text, { validateStream: false }) : text
 }

@@ -4,7 +4,8 @@ import { Command, CommanderError } from 'commander'
 import { exitCodeOf, InvalidInputError } from '../src/core/errors.ts'
 import { Context, type GlobalFlags } from './context.ts'
 import { helpConfiguration } from './help.ts'
-import { Output, wantsColor } from './output.ts'
+import { Output } from './output.ts'
+import { wantsColor } from './style.ts'
 import { readVersion } from './version.ts'
 
 /** What each file of commands/ exports: the arguments, flags, help and action of its verb. */

@@ -2,7 +2,7 @@
 
 import type { ProgressEvent } from '../src/api/contract.ts'
 import { formatBytes, formatDuration, formatRate } from '../src/core/units.ts'
-import type { Style } from './output.ts'
+import type { Style } from './style.ts'
 import { plural, printable, shortenMiddle, widthOf } from './text.ts'
 
 export interface BarOptions {

@@ -1,6 +1,6 @@
 /** Aligned columns that fit the terminal; in a pipe nothing is cut. */
 
-import type { Style } from './output.ts'
+import type { Style } from './style.ts'
 import { printable, shorten, shortenMiddle, widthOf } from './text.ts'
 
 export interface Column<Row> {

@@ -6,19 +6,18 @@
 import { execFileSync } from 'node:child_process'
 import { appendFile, readFile, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { verifiedSchema, type SeededEvent } from '../../src/api/contract.ts'
 import { MiB } from '../../src/core/units.ts'
 import { flipByteKeepingStamp } from '../support/bit-rot.ts'
 import {
   expectError,
   expectSameFiles,
-  openStage,
   pull,
   seed,
   show,
-  type Stage,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import { type Machine, witnessSha256 } from '../support/machine.ts'
 import { filesBelow, seededBytes, writeFiles } from '../support/model-files.ts'
@@ -26,17 +25,14 @@ import { until } from '../support/poll.ts'
 
 const files = { 'config.json': '{}', 'weights.bin': seededBytes('changing', 4 * MiB) }
 
-let stage: Stage
+const stage = useStage()
 let seeder: Machine
 let puller: Machine
 
 beforeAll(async () => {
-  stage = await openStage()
   seeder = await stage.start('seeder')
   puller = await stage.start('puller', [seeder])
 })
-
-afterAll(() => stage[Symbol.asyncDispose]())
 
 describe('a seeded file that changed is withdrawn, shown as changed, and left alone', () => {
   let folder: string

@@ -2,7 +2,7 @@
 
 import { readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import type { SeededEvent } from '../../src/api/contract.ts'
 import { MiB } from '../../src/core/units.ts'
 import { flipByteKeepingStamp } from '../support/bit-rot.ts'
@@ -10,13 +10,12 @@ import {
   expectError,
   expectSameFiles,
   isWaiting,
-  openStage,
   pull,
   seed,
   show,
-  type Stage,
   startPull,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import { type Machine, startMachine } from '../support/machine.ts'
 import { mountDisk, whyNoMount } from '../support/memory-disk.ts'
@@ -24,22 +23,19 @@ import { seededBytes, writeFiles } from '../support/model-files.ts'
 
 const noMount = await whyNoMount()
 
-let stage: Stage
+const stage = useStage()
 let seeder: Machine
 let puller: Machine
 let original: string
 let model: SeededEvent
 
 beforeAll(async () => {
-  stage = await openStage()
   const files = { 'config.json': '{}', 'weights.bin': seededBytes('disk', 12 * MiB) }
   original = await writeFiles(stage.file('original'), files)
   seeder = await stage.start('seeder')
   model = await seed(seeder, original, '--name', 'org/disk')
   puller = await stage.start('puller', [seeder])
 })
-
-afterAll(() => stage[Symbol.asyncDispose]())
 
 async function fill(folder: string): Promise<void> {
   const filler = join(folder, 'filler')

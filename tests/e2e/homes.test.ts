@@ -4,31 +4,24 @@ import { chmod, mkdir, readdir, readFile, rm, stat, truncate, writeFile } from '
 import { createServer, request } from 'node:http'
 import { join } from 'node:path'
 import { json } from 'node:stream/consumers'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import { apiVersion, apiVersionHeader, type SeededEvent } from '../../src/api/contract.ts'
 import { homePaths } from '../../src/api/home.ts'
 import { MiB } from '../../src/core/units.ts'
 import {
   expectError,
   expectSameFiles,
-  openStage,
   pull,
   seed,
   show,
-  type Stage,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import { type Line, type Machine, runCw } from '../support/machine.ts'
 import { seededBytes, writeFiles } from '../support/model-files.ts'
 import { until } from '../support/poll.ts'
 
-let stage: Stage
-
-beforeAll(async () => {
-  stage = await openStage({ allowedErrors: /models, names and pins are/ })
-})
-
-afterAll(() => stage[Symbol.asyncDispose]())
+const stage = useStage({ allowedErrors: /models, names and pins are/ })
 
 async function makeHome(name: string): Promise<string> {
   const home = stage.file(name)

@@ -10,14 +10,7 @@ import {
   sourceSchema,
 } from '../../src/api/mirror-contract.ts'
 import { MiB } from '../../src/core/units.ts'
-import {
-  expectError,
-  expectSameFiles,
-  openStage,
-  pull,
-  type Stage,
-  succeeded,
-} from '../support/end-to-end.ts'
+import { expectError, expectSameFiles, pull, succeeded, useStage } from '../support/end-to-end.ts'
 import { makeClone } from '../support/git-clone.ts'
 import type { Machine } from '../support/machine.ts'
 import { type MockHub, openMockHub } from '../support/mock-hub.ts'
@@ -30,14 +23,13 @@ const files = {
   'weights.bin': seededBytes('imported', 3 * MiB),
 }
 
-let stage: Stage
+const stage = useStage()
 let hub: MockHub
 let machine: Machine
 let clone: string
 let commit: string
 
 beforeAll(async () => {
-  stage = await openStage()
   hub = await openMockHub()
   machine = await stage.start('importer')
   clone = stage.file('clone')
@@ -54,10 +46,7 @@ beforeAll(async () => {
   hub.commit('org/imported', files, commit)
 })
 
-afterAll(async () => {
-  await hub[Symbol.asyncDispose]()
-  await stage[Symbol.asyncDispose]()
-})
+afterAll(() => hub[Symbol.asyncDispose]())
 
 async function importFolder(on: Machine, ...args: string[]): Promise<ImportedEvent> {
   return importedSchema.parse(succeeded(await on.cw('import', ...args)).last)

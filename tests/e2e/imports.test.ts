@@ -3,32 +3,28 @@
 import { execFileSync, spawn } from 'node:child_process'
 import { link, mkdir, open, readFile, symlink, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { GiB, MiB } from '../../src/core/units.ts'
 import {
   expectError,
   expectSameFiles,
-  openStage,
   pull,
   seed,
   show,
-  type Stage,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import { type Machine, runCw } from '../support/machine.ts'
 import { filesBelow, seededBytes, writeFiles } from '../support/model-files.ts'
 
-let stage: Stage
+const stage = useStage()
 let seeder: Machine
 let puller: Machine
 
 beforeAll(async () => {
-  stage = await openStage()
   seeder = await stage.start('seeder')
   puller = await stage.start('puller', [seeder])
 })
-
-afterAll(() => stage[Symbol.asyncDispose]())
 
 /** Both ways in refuse it, with the same words, and nothing of it is held afterwards. */
 async function expectRefused(folder: string, exit: number, message: RegExp): Promise<void> {

@@ -1,7 +1,7 @@
 /** Limits of the bandwidth between real daemons: measured over ten seconds, and changed meanwhile. */
 
 import { setTimeout as delay } from 'node:timers/promises'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { openClient } from '../../src/api/client.ts'
 import { limitsSchema } from '../../src/api/contract.ts'
 import { homePaths } from '../../src/api/home.ts'
@@ -9,24 +9,17 @@ import { MiB, second } from '../../src/core/units.ts'
 import {
   expectError,
   expectSameFiles,
-  openStage,
   pull,
   seed,
-  type Stage,
   startPull,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import type { Machine } from '../support/machine.ts'
 import { seededBytes, writeFiles } from '../support/model-files.ts'
 import { until } from '../support/poll.ts'
 
-let stage: Stage
-
-beforeAll(async () => {
-  stage = await openStage()
-})
-afterAll(() => stage[Symbol.asyncDispose]())
-
+const stage = useStage()
 /** Peers on loopback count. */
 const limited = { env: { COMMONWEIGHT_BANDWIDTH_LIMIT_LAN: 'true' } }
 

@@ -8,12 +8,11 @@ import { KiB, MiB } from '../../src/core/units.ts'
 import {
   expectError,
   expectSameFiles,
-  openStage,
   pull,
   seed,
-  type Stage,
   startOperation,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import type { Machine } from '../support/machine.ts'
 import { type MockHub, openMockHub } from '../support/mock-hub.ts'
@@ -36,13 +35,12 @@ const files = {
   empty: Buffer.alloc(0),
 }
 
-let stage: Stage
+const stage = useStage()
 let hub: MockHub
 let machine: Machine
 let folder: string
 
 beforeAll(async () => {
-  stage = await openStage()
   hub = await openMockHub({ pageEntries: 2, token: 'hf_secret', xet: true })
   machine = await stage.start('mirror')
   folder = await writeFiles(stage.file('original'), files)
@@ -50,10 +48,7 @@ beforeAll(async () => {
   hub.commit('org/Model', files)
 })
 
-afterAll(async () => {
-  await hub[Symbol.asyncDispose]()
-  await stage[Symbol.asyncDispose]()
-})
+afterAll(() => hub[Symbol.asyncDispose]())
 
 async function mirror(on: Machine, ...args: string[]): Promise<MirroredEvent> {
   const outcome = await on.cw('mirror', ...args, '--upstream', hub.url)

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import { readFile, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { openClient } from '../../src/api/client.ts'
 import { modelSchema, removedSchema, type SeededEvent } from '../../src/api/contract.ts'
 import { homePaths } from '../../src/api/home.ts'
@@ -13,13 +13,12 @@ import {
   expectError,
   expectSameFiles,
   isWaiting,
-  openStage,
   pull,
   seed,
   show,
-  type Stage,
   startPull,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import type { Machine } from '../support/machine.ts'
 import { filesBelow, seededBytes, writeFiles } from '../support/model-files.ts'
@@ -27,17 +26,14 @@ import { until } from '../support/poll.ts'
 
 const bytesOfModel = 2 * MiB + 21
 
-let stage: Stage
+const stage = useStage()
 let seeder: Machine
 let keeper: Machine
 
 beforeAll(async () => {
-  stage = await openStage()
   seeder = await stage.start('seeder')
   keeper = await stage.start('keeper', [seeder])
 })
-
-afterAll(() => stage[Symbol.asyncDispose]())
 
 async function seedModel(name: string): Promise<SeededEvent & { folder: string }> {
   const folder = await writeFiles(stage.file(`seeded-${name}`), {

@@ -2,18 +2,17 @@
 
 import { cp, mkdir, utimes } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { beforeAll, describe, expect, test } from 'vitest'
 import type { SeededEvent } from '../../src/api/contract.ts'
 import { MiB } from '../../src/core/units.ts'
 import {
   expectError,
   expectSameFiles,
-  openStage,
   pull,
   seed,
   show,
-  type Stage,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import { type Machine, runCw, witnessSha256 } from '../support/machine.ts'
 import { filesBelow, seededBytes, tensorFile, writeFiles } from '../support/model-files.ts'
@@ -29,14 +28,13 @@ const modelFiles = {
 }
 const bytesTotal = Object.values(modelFiles).reduce((sum, file) => sum + Buffer.byteLength(file), 0)
 
-let stage: Stage
+const stage = useStage()
 let original: string
 let seeded: SeededEvent
 let mirror: Machine
 let reader: Machine
 
 beforeAll(async () => {
-  stage = await openStage()
   original = await writeFiles(stage.file('original'), modelFiles)
   const origin = await stage.start('origin')
   seeded = await seed(origin, original, '--name', 'org/model')
@@ -45,8 +43,6 @@ beforeAll(async () => {
   await origin.kill()
   reader = await stage.start('reader', [mirror])
 })
-
-afterAll(() => stage[Symbol.asyncDispose]())
 
 async function rootOf(path: string): Promise<string> {
   const { files } = await show(mirror, 'org/model')

@@ -4,7 +4,7 @@
  */
 
 import { join } from 'node:path'
-import { afterAll, beforeAll, expect, test } from 'vitest'
+import { beforeAll, expect, test } from 'vitest'
 import { pulledSchema, type PulledEvent, type SeededEvent } from '../../src/api/contract.ts'
 import { MiB } from '../../src/core/units.ts'
 import { flipByteKeepingStamp } from '../support/bit-rot.ts'
@@ -12,27 +12,23 @@ import {
   expectError,
   expectSameFiles,
   isWaiting,
-  openStage,
   pull,
   seed,
   show,
-  type Stage,
   startPull,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import type { Machine } from '../support/machine.ts'
 import { filesBelow, seededBytes, writeFiles } from '../support/model-files.ts'
 import { until } from '../support/poll.ts'
 
-let stage: Stage
+const stage = useStage()
 let seeder: Machine
 
 beforeAll(async () => {
-  stage = await openStage()
   seeder = await stage.start('seeder')
 })
-
-afterAll(() => stage[Symbol.asyncDispose]())
 
 interface HeldBack extends SeededEvent {
   readonly folder: string

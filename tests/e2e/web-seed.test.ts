@@ -13,11 +13,10 @@ import { MiB } from '../../src/core/units.ts'
 import {
   expectError,
   expectSameFiles,
-  openStage,
   pull,
   seed,
-  type Stage,
   succeeded,
+  useStage,
 } from '../support/end-to-end.ts'
 import { type Machine, startMachine } from '../support/machine.ts'
 import { seededBytes, writeFiles } from '../support/model-files.ts'
@@ -29,14 +28,13 @@ const files = {
   'weights.bin': seededBytes('web weights', 64 * MiB),
 }
 
-let stage: Stage
+const stage = useStage()
 let seeder: Machine
 let server: WebServer
 let folder: string
 let seeded: SeededEvent
 
 beforeAll(async () => {
-  stage = await openStage()
   seeder = await stage.start('seeder')
   server = await openWebServer(
     Object.fromEntries(Object.entries(files).map(([path, bytes]) => [`models/${path}`, bytes])),
@@ -45,10 +43,7 @@ beforeAll(async () => {
   seeded = await seed(seeder, folder, '--name', 'org/web')
 })
 
-afterAll(async () => {
-  await server[Symbol.asyncDispose]()
-  await stage[Symbol.asyncDispose]()
-})
+afterAll(() => server[Symbol.asyncDispose]())
 
 function startAllowing(name: string): Promise<Machine> {
   const env = { COMMONWEIGHT_WEBSEED_ALLOW_PRIVATE: 'true' }

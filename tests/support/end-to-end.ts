@@ -2,7 +2,7 @@
 
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
-import { expect } from 'vitest'
+import { afterAll, beforeAll, expect } from 'vitest'
 import {
   fileSchema,
   modelSchema,
@@ -71,6 +71,28 @@ export async function openStage({
       return machine
     },
     [Symbol.asyncDispose]: () => open.disposeAsync(),
+  }
+}
+
+/** A stage for all tests of a file: opened before what the file's own `beforeAll` does, closed after all. */
+export function useStage(
+  options: Parameters<typeof openStage>[0] = {},
+): Pick<Stage, 'file' | 'start' | 'world'> {
+  let opened: Stage | undefined
+  const stage = (): Stage => {
+    if (opened === undefined) throw new Error('the stage is open only while tests and hooks run')
+    return opened
+  }
+  beforeAll(async () => {
+    opened = await openStage(options)
+  })
+  afterAll(() => opened?.[Symbol.asyncDispose]())
+  return {
+    get world() {
+      return stage().world
+    },
+    file: name => stage().file(name),
+    start: (name, knows, more) => stage().start(name, knows, more),
   }
 }
 
