@@ -17,17 +17,14 @@ import type { CID } from '../core/cid.ts'
 import { sha256 } from '../core/digest.ts'
 import { IntegrityError, NotFoundError, systemCode } from '../core/errors.ts'
 import { type FileStamp, sameStamp, stampOf } from '../core/file-stamp.ts'
-import { chunkBytesMax } from '../core/limits.ts'
 import type { ChunkRef, ChunkTable } from '../dag/chunk-table.ts'
 import type { Cache } from './cache.ts'
 import type { ChunkIndex, Content } from './chunk-index.ts'
 import { asStorageError } from './files.ts'
 import { type Copy, hasChunk, type Holdings } from './holdings.ts'
 import type { OpenFiles } from './open-files.ts'
+import { Scratch } from './scratch.ts'
 import type { IoOptions, ReadOptions, Span } from './store.ts'
-
-/** Room for a chunk each, kept for the next reads of parts: as many as Node reads files at a time, twice. */
-const scratchKeptMax = 8
 
 export interface ChunkReaderDeps {
   readonly index: ChunkIndex
@@ -55,7 +52,7 @@ interface Spot {
 
 export class ChunkReader {
   readonly #deps: ChunkReaderDeps
-  readonly #scratch: Buffer[] = []
+  readonly #scratch = new Scratch()
 
   constructor(deps: ChunkReaderDeps) {
     this.#deps = deps
@@ -126,16 +123,13 @@ export class ChunkReader {
     { into, ...options }: IoOptions & { into: Uint8Array },
   ): Promise<Uint8Array> {
     const ref = this.#deps.index.tableOf(content).ref(chunk)
-    const whole = this.#scratch.pop() ?? Buffer.allocUnsafeSlow(chunkBytesMax)
-    try {
+    return this.#scratch.use(async whole => {
       const bytes = await this.#read(content, chunk, { ...options, into: whole })
       const from = span.offset - ref.offset
       const part = bytes.subarray(from, Math.min(span.end - ref.offset, bytes.length))
       into.set(part)
       return into.subarray(0, part.length)
-    } finally {
-      if (this.#scratch.length < scratchKeptMax) this.#scratch.push(whole)
-    }
+    })
   }
 
   /** Undefined when the file is not as it was indexed, or cannot be read: chunk by chunk tells why. */

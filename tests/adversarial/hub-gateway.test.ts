@@ -393,26 +393,32 @@ describe('what is hostile', () => {
   })
 
   test('readers who leave in the middle end nothing but their own', async () => {
-    await hub.seed('org/left', { 'large.bin': seededBytes('left', 24 * MiB) })
+    const large = seededBytes('left', 24 * MiB)
+    await hub.seed('org/left', { 'large.bin': large })
     const before = hub.logged.length
-    await Promise.all(
-      Array.from({ length: 100 }, async (_, reader) => {
-        const socket = connect(hub.port, '127.0.0.1')
-        socket.on('error', () => undefined)
-        await once(socket, 'connect')
-        socket.write('GET /org/left/resolve/main/large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n')
-        let left = (reader * 123_457) % (8 * MiB)
-        for await (const bytes of socket) {
-          left -= (bytes as Buffer).length
-          if (left < 0) break
-        }
-        // Half of them without a goodbye.
-        if (reader % 2 === 0) socket.resetAndDestroy()
-        else socket.destroy()
-      }),
-    )
-    const { body } = await hub.ask('/org/left/resolve/main/large.bin')
-    expect(body).toHaveLength(24 * MiB)
+    const leave = async (_: unknown, reader: number): Promise<void> => {
+      const socket = connect(hub.port, '127.0.0.1')
+      socket.on('error', () => undefined)
+      await once(socket, 'connect')
+      socket.write('GET /org/left/resolve/main/large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n')
+      let left = (reader * 123_457) % (8 * MiB)
+      for await (const bytes of socket) {
+        left -= (bytes as Buffer).length
+        if (left < 0) break
+      }
+      // Half of them without a goodbye.
+      if (reader % 2 === 0) socket.resetAndDestroy()
+      else socket.destroy()
+    }
+    // Who stays reads what it asked for, in memory that others had and left.
+    const digests = Array.from({ length: 6 }, async (_, reader) => {
+      const start = reader * 999_983
+      const headers = { range: `bytes=${start}-` }
+      const { body } = await hub.ask('/org/left/resolve/main/large.bin', { headers })
+      return sha256(body) === sha256(large.subarray(start))
+    })
+    await Promise.all(Array.from({ length: 100 }, leave))
+    expect(await Promise.all(digests)).toEqual(Array(6).fill(true))
     expect(hub.logged.slice(before).filter(line => /^(?:warn|error)/u.test(line))).toEqual([])
   })
 

@@ -13,9 +13,11 @@ import { type OpenedFile, readBytesMax, type Span } from '../../../src/node.ts'
 /** Bodies under way: each holds two pieces of memory. More are told to come back. */
 export const bodiesMax = 128
 /** So many get the largest pieces, which a fast reader is served best with. */
-const largePiecesMax = 16
+const largePiecesMax = 8
 /** With many readers each gets little at a time anyway, and their memory adds up. */
 const smallPieceBytes = 256 * KiB
+/** Buffers of 64 readers, 32 MiB: what is dropped stays in memory until the heap is collected, which is late. */
+const smallKeptMax = 128
 /** A reader that takes nothing for so long is gone, or wants to hold memory. */
 const readerPatienceMs = 2 * minute
 /** Clients of a hub give up after ten seconds without a byte. */
@@ -38,8 +40,8 @@ export interface Reader {
 }
 
 export class Bodies {
-  readonly #large = new Pool(readBytesMax, largePiecesMax)
-  readonly #small = new Pool(smallPieceBytes, bodiesMax / 2)
+  readonly #large = new Pool(readBytesMax, 2 * largePiecesMax)
+  readonly #small = new Pool(smallPieceBytes, smallKeptMax)
   #running = 0
 
   get isFull(): boolean {
@@ -58,11 +60,13 @@ export class Bodies {
     const pool = this.#running < largePiecesMax ? this.#large : this.#small
     const buffers = [pool.take(), pool.take()]
     const outlet = new Outlet({ response, clock, gone, patienceMs })
+    let reading: Promise<Uint8Array> | undefined
     this.#running += 1
     try {
       for (let offset = span.offset, turn = 0; offset < span.end; turn ^= 1) {
         const into = buffers[turn] as Buffer
-        const bytes = await outlet.waitFor(file.read({ offset, end: span.end }, into, gone))
+        reading = file.read({ offset, end: span.end }, into, gone)
+        const bytes = await outlet.waitFor(reading)
         offset += bytes.length
         await allowance.allow(bytes.length, gone)
         if (!response.headersSent) writeHead()
@@ -75,8 +79,12 @@ export class Bodies {
     } finally {
       outlet[Symbol.dispose]()
       this.#running -= 1
-      // A write that never ended may still read from its buffer: those are not used again.
-      if (response.writableEnded) pool.giveBack(buffers)
+      const hasLeft = !response.headersSent || response.writableEnded || gone.aborted
+      // Once no read can write into them any more, and no write can read from them.
+      const isRead = reading?.catch(() => undefined) ?? Promise.resolve()
+      void Promise.all([isRead, hasLeft ? Promise.resolve() : closeOf(response)]).then(() =>
+        pool.giveBack(buffers),
+      )
     }
   }
 }
@@ -97,9 +105,14 @@ class Pool {
   }
 
   giveBack(buffers: readonly Buffer[]): void {
-    const room = this.#keptMax - this.#free.length
-    this.#free.push(...buffers.slice(0, Math.max(0, room)))
+    const room = Math.max(0, this.#keptMax - this.#free.length)
+    this.#free.push(...buffers.slice(0, room))
   }
+}
+
+/** The socket is closed, and nothing is written any more. */
+function closeOf(response: ServerResponse): Promise<void> {
+  return new Promise(resolve => response.once('close', () => resolve()))
 }
 
 /** Aborts when nobody reads the answer any more. */
