@@ -20,6 +20,7 @@ import { openHub } from '../../src/hub/hub.ts'
 import { type MirrorFixture, openMirrorFixture } from '../support/mirror-fixture.ts'
 import { type MockExchange, type MockHub, openMockHub } from '../support/mock-hub.ts'
 import { filesBelow, seededBytes, tensorFile } from '../support/model-files.ts'
+import { ggufFile, ggufString, keyValue, tensorInfo } from '../support/weight-files.ts'
 
 const oid = fc.constantFrom('a'.repeat(40), 'b'.repeat(64), 'main', '', 'A'.repeat(40))
 const number = fc.oneof(fc.integer(), fc.double(), fc.constant(2 ** 53))
@@ -523,6 +524,40 @@ test('of weights with some other tensors those are fetched, wherever the file is
     'renamed-00001-of-00001.safetensors',
   )
   expect(bytesFetched).toBeLessThan(4 * MiB)
+})
+
+test('of a GGUF with another chat template the header is fetched', async () => {
+  const template = (text: string): Buffer => {
+    const count = 16
+    const bytes = 512 * KiB
+    const infos = Array.from({ length: count }, (_, at) => tensorInfo(`blk.${at}.w`, at * bytes))
+    const value = keyValue('tokenizer.chat_template', 8, ggufString(text))
+    const file = ggufFile({ keyValues: [value], tensors: infos, dataBytes: count * bytes })
+    seededBytes('gguf', count * bytes).copy(file, file.length - count * bytes)
+    return file
+  }
+  hub.commit('org/g', { 'model.gguf': template('a') })
+  await mirror('hf:org/g')
+  const after = template('another one, and longer than that of before')
+  hub.commit('org/g', { 'model.gguf': after })
+  const mirrored = await mirror('hf:org/g')
+  await expectMirrored({ 'model.gguf': after }, mirrored)
+  expect(mirrored.bytesFetched).toBeLessThan(600 * KiB)
+})
+
+test('of weights that were only cut into files anew the headers are fetched', async () => {
+  const made = Array.from({ length: 40 }, (_, index) => {
+    return [`layers.${index}.weight`, seededBytes(`tensor ${index}`, 512 * KiB)] as const
+  })
+  const shard = (start: number, end: number): Buffer =>
+    tensorFile(Object.fromEntries(made.slice(start, end)))
+  hub.commit('org/m', { 'model.safetensors': shard(0, 40) })
+  await mirror()
+  const shards = { '1-of-2.safetensors': shard(0, 17), '2-of-2.safetensors': shard(17, 40) }
+  hub.commit('org/m', shards)
+  const mirrored = await mirror()
+  await expectMirrored(shards, mirrored)
+  expect(mirrored.bytesFetched).toBeLessThan(MiB)
 })
 
 test('weights that all changed are fetched whole, after a few samples', async () => {

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { adoptRequestSchema } from '../../src/api/adoption.ts'
 import { KiB, MiB, minute } from '../../src/core/units.ts'
 import { openHubGateway } from '../support/hub-gateway.ts'
 import { openMirrorFixture } from '../support/mirror-fixture.ts'
@@ -147,3 +148,23 @@ describe.for(versions)('huggingface_hub %s', version => {
     },
   )
 })
+
+test(
+  "a cache of the hub's client, adopted, is the model that a mirror of the commit is",
+  { timeout: 5 * minute },
+  async context => {
+    const python = await pythonWith(['huggingface_hub==2.0.0'])
+    if (!python.found) return context.skip(python.reason)
+    const home = scratch.file('adopted')
+    await python.run(script, [hub.url, home])
+    await using gateway = await openHubGateway()
+    const request = adoptRequestSchema.parse({ kind: 'adopt', hf: [join(home, 'hub')] })
+    const { signal } = new AbortController()
+    await gateway.node.adopt(request, { signal, onEvent: () => undefined })
+    const adopted = (await gateway.node.models(signal)).find(({ name }) => name === 'org/Model')
+    await using here = await openMirrorFixture()
+    const mirrored = await here.mirror({ ref: 'hf:org/Model', upstream: hub.url })
+    expect(adopted?.manifest).toBe(mirrored.manifest)
+    return undefined
+  },
+)
