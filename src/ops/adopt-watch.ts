@@ -6,6 +6,7 @@
 import { z } from 'zod'
 import type { AdoptionEvent, AdoptRequest } from '../api/adoption.ts'
 import { type CacheFolder, cacheKinds, type FoundEntry } from '../caches/found.ts'
+import { raceSignal } from '../core/async.ts'
 import { toHex } from '../core/bytes.ts'
 import { createSha256 } from '../core/digest.ts'
 import { CommonweightError, InvalidInputError, isAbort, messageOf } from '../core/errors.ts'
@@ -73,7 +74,9 @@ class Watch implements Adoption {
   readonly #looks = new Map<string, Looks>()
   #changed = Promise.withResolvers<void>()
   /** The adoption that runs, or ran last: two would hash the same files. */
-  #turn: Promise<unknown> = Promise.resolve()
+  #turn: Promise<void> = Promise.resolve()
+  /** Files may be hashed right now. */
+  #isAdopting = false
 
   constructor(deps: AdoptionDeps) {
     this.#deps = deps
@@ -84,7 +87,15 @@ class Watch implements Adoption {
       this.#unwatch(request, options)
       return { type: 'adoption', models: 0, files: 0, bytes: 0, skipped: 0 }
     }
-    const adopted = await this.#inTurn(() => adopt(this.#deps, request, options), options.signal)
+    if (this.#isAdopting) {
+      const message = 'another adoption is running: this one begins when that is done'
+      options.onEvent({ type: 'notice', level: 'info', message })
+    }
+    const { signal } = options
+    const adopted = await this.#inTurn(
+      () => this.#adopting(() => adopt(this.#deps, request, options)),
+      signal,
+    )
     // Once it is known that all of them are there.
     if (request.watch === true && !request.dryRun) this.#watch(request, options)
     return adopted
@@ -144,7 +155,8 @@ class Watch implements Adoption {
     const onEvent: AdoptOptions['onEvent'] = event => {
       if (event.type === 'notice') log.info(event.message, { cache: cache.folder })
     }
-    await adoptFound(this.#deps, found, { dryRun: false, pin: cache.pin }, { signal, onEvent })
+    const how = { dryRun: false, pin: cache.pin }
+    await this.#adopting(() => adoptFound(this.#deps, found, how, { signal, onEvent }))
     this.#looks.set(cache.folder, { last: now, adopted: now })
     return { areSettled: true, tookMs }
   }
@@ -185,16 +197,25 @@ class Watch implements Adoption {
     this.#changed.resolve()
   }
 
+  async #adopting<T>(work: () => Promise<T>): Promise<T> {
+    this.#isAdopting = true
+    try {
+      return await work()
+    } finally {
+      this.#isAdopting = false
+    }
+  }
+
   async #inTurn<T>(work: () => Promise<T>, signal: AbortSignal): Promise<T> {
     const before = this.#turn
     const { promise, resolve } = Promise.withResolvers<void>()
     this.#turn = promise
     try {
-      await before
-      signal.throwIfAborted()
+      await raceSignal(before, signal)
       return await work()
     } finally {
-      resolve()
+      // Who gives up waiting hands on the turn that was waited for.
+      void before.then(resolve)
     }
   }
 

@@ -135,3 +135,20 @@ test('what is excluded stays so while watching', async () => {
   expect(await eventually(() => names().includes('org/two'))).toBe(true)
   expect(names()).toEqual(['org/two'])
 })
+
+test('who waits for a turn can give up, and the next still waits for it', async () => {
+  await writeSnapshot(root, 'models--org--one', { 'a.bin': 'one' })
+  await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })
+  const running = adopt({})
+  const stop = new AbortController()
+  const waiting = adoption.adopt(adoptRequestSchema.parse({ kind: 'adopt', hf: [root] }), {
+    signal: stop.signal,
+    onEvent: () => undefined,
+  })
+  const next = adopt({})
+  stop.abort(new Error('given up'))
+  await expect(waiting).rejects.toThrow('given up')
+  await next
+  await running
+  expect(names()).toEqual(['org/one', 'org/two'])
+})
