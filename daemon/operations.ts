@@ -86,7 +86,7 @@ export class Operations {
     if (this.#closing) throw stopping()
     if (running.length >= runningMax) {
       throw new LimitError(`${runningMax} operations are running, which is the most at a time`, {
-        hint: 'wait for one to end, or cancel one',
+        hint: 'wait for one to end, or stop one: commonweight attach ID, then Ctrl-C',
       })
     }
     const operation = this.#create(request, sameness)

@@ -13,9 +13,9 @@ export function define(command: Command, context: Context): void {
     .addHelpText('after', () =>
       pageEnd({
         notes: [
-          'States: complete; a per cent figure while chunks are missing; changed when a seeded file is ' +
-            'no longer what was indexed (seed it again, or put the old bytes back). Pinned models are ' +
-            'kept by gc; shared ones are served to others.',
+          'States: complete; a per cent figure while chunks are missing; changed when a file is no longer ' +
+            'what was indexed, or damaged: pull again what was pulled; seed again what was seeded, or put ' +
+            'the old bytes back. Pinned models are kept by gc; shared ones are served to others.',
         ],
         examples: [
           { command: 'ls', about: 'everything' },

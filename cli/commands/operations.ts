@@ -16,7 +16,7 @@ export function define(command: Command, context: Context): void {
       pageEnd({
         examples: [
           { command: 'operations', about: 'what is it doing?' },
-          { command: 'attach df0d8823', about: 'follow one of them to its end' },
+          { command: 'attach df0d8823', about: 'follow one of them to its end; Ctrl-C stops it' },
         ],
         exits: [],
       }),

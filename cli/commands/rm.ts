@@ -32,6 +32,8 @@ async function remove(context: Context, ref: string, files: boolean): Promise<vo
   const client = await context.client()
   const removed = await client.remove(ref, { files }, context.signal)
   showRemoved(context, removed, 'removed')
+  if (!files)
+    context.output.note('its files stay where they are; --files deletes those in the home')
 }
 
 export function showRemoved({ output }: Context, removed: RemovedView, verb: string): void {

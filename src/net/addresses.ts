@@ -95,7 +95,7 @@ export function parsePeerAddress(text: string, what: string): { peer: PeerId; ad
   const peer = peerOf(address)
   if (peer === undefined) {
     throw new InvalidInputError(`${what} names no peer: ${text}`, {
-      hint: 'append /p2p/ and the peer id that `commonweight status` shows there',
+      hint: 'append /p2p/ and the peer id that its own status shows',
     })
   }
   return { peer, address }

@@ -61,7 +61,7 @@ export class Removal {
     const placements = state.placements(model)
     if (this.#isBusy(placements)) {
       throw new ConflictError(`${model.name ?? manifest.toString()} is being pulled`, {
-        hint: 'cancel the pull first',
+        hint: 'stop the pull first: commonweight attach, then Ctrl-C',
       })
     }
     models.forget(model)
