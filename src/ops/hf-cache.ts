@@ -114,7 +114,11 @@ async function putBlob(
       })
     }
     await checkGitOid(temporary, entry, file)
-    await moveIntoPlace(temporary, folder.at(etag))
+    if (!(await moveIntoPlace(temporary, folder.at(etag)))) {
+      // Somebody else was faster, or a link leads to a shared blob that is gone.
+      const now = await sizeOf(folder.at(etag))
+      if (now !== size) throw inTheWay(shown, 'is there, and not the file')
+    }
     await folder.sync()
   } catch (error) {
     throw asStorageError(`writing ${shown}`, error)

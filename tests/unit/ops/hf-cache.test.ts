@@ -139,6 +139,14 @@ test('a blob that another program has left is taken when it has the right size, 
   await expect(fill(held)).rejects.toMatchObject({ code: 'CONFLICT' })
 })
 
+test('a blob that is a link to nothing is refused, and not taken for the file', async () => {
+  const held = await hold(join(modelsFolder, 'org/model'))
+  const blobs = join(root, 'models--org--model/blobs')
+  await mkdir(blobs, { recursive: true })
+  await symlink('../../blobs/aa/gone', join(blobs, sha256('weights')))
+  await expect(fill(held)).rejects.toMatchObject({ code: 'CONFLICT' })
+})
+
 test('main that pointed elsewhere is moved, and that is said', async () => {
   const held = await hold(join(modelsFolder, 'org/model'))
   const refs = join(root, 'models--org--model/refs')
