@@ -258,7 +258,7 @@ export async function readRange(
 
 /** Durable, under its name, indexed: in this order. */
 export async function publish(
-  deps: Pick<MirrorFileDeps, 'store'>,
+  deps: { readonly store: Pick<MirrorFileDeps['store'], 'addFiles'> },
   { folder, place }: Pick<MirrorJob, 'folder' | 'place'>,
   partial: HubPartial,
   { stamp, sha256, root, table }: HashedFile,
@@ -271,7 +271,7 @@ export async function publish(
   const moved = stampOf(await stat(place, { bigint: true }))
   if (!sameStamp(moved, stamp)) {
     throw new ConflictError(`${place} changed while it was published`, {
-      hint: 'mirror again, when nothing else writes there',
+      hint: 'do the same again, when nothing else writes there',
     })
   }
   const file = { place, stamp: moved, sha256, root, table }

@@ -18,6 +18,7 @@ import type { Logger } from '../core/log.ts'
 import { RateLimit } from '../core/rate-limit.ts'
 import { minute, second } from '../core/units.ts'
 import { encodeManifest, makeManifest, manifestCid } from '../manifest/manifest.ts'
+import type { HashPool } from '../ingest/hash-file.ts'
 import type { Net } from '../net/net.ts'
 import {
   checkWebSeeds,
@@ -44,6 +45,7 @@ import { chooseTarget, type Target } from './pull-target.ts'
 import { parseLink, parseRef, type Ref } from './ref.ts'
 import { planHubCache, type PullHubCacheDeps, writeToHubCache } from './pull-hf-cache.ts'
 import { selectFiles } from './select.ts'
+import { openWholeFetch } from './whole-fetch.ts'
 
 export interface PullDeps extends DownloadDeps, PullHubCacheDeps {
   readonly store: Store
@@ -53,6 +55,7 @@ export interface PullDeps extends DownloadDeps, PullHubCacheDeps {
   readonly modelsFolder: string
   readonly home: string
   readonly webSeeds: WebSeedOptions
+  readonly pool: Pick<HashPool, 'hashFile' | 'sha256'>
 }
 
 /** How long to look for something that nobody known has. */
@@ -161,11 +164,14 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
     deps.net.providedChanged()
   }
   const keys = [cid, ...files.map(({ root }) => root)]
+  const { folder } = target
+  const fetching = downloadOptions(deps, asked, peers, stallPatienceMs)
+  const fetchWhole = openWholeFetch(deps, { folder, allowance: fetching.allowance })
   try {
     const result = await download(
-      { ...deps, finder: webSeeds.finderOver(deps.finder) },
-      { keys, folder: target.folder, files, ownFolder: deps.modelsFolder },
-      downloadOptions(deps, asked, peers, stallPatienceMs),
+      { ...deps, finder: webSeeds.finderOver(deps.finder), fetchWhole },
+      { keys, folder, files, ownFolder: deps.modelsFolder },
+      fetching,
     )
     const snapshot = cached && (await writeToHubCache(deps, { ...cached, files }, options))
     return { manifest: cid, target, files, result, snapshot }

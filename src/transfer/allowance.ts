@@ -1,5 +1,7 @@
 /** How a download is told how much it may ask for. */
 
+import { raceSignal } from '../core/async.ts'
+
 /** A limit as a download sees it; RateLimit of core/rate-limit.ts is one. */
 export interface Allowance {
   /** Something may be spent now, without overtaking anybody. */
@@ -8,6 +10,24 @@ export interface Allowance {
   spend(bytes: number): void
   /** Calls `use` once, when its turn has come and `isOpen` holds; returns how to stop waiting. */
   whenOpen(use: () => void): () => void
+}
+
+/** Resolves when so many bytes are yours; rejects with the signal's reason. */
+export async function takeFrom(
+  allowance: Allowance,
+  bytes: number,
+  signal: AbortSignal,
+): Promise<void> {
+  const taken = Promise.withResolvers<void>()
+  const leave = allowance.whenOpen(() => {
+    allowance.spend(bytes)
+    taken.resolve()
+  })
+  try {
+    await raceSignal(taken.promise, signal)
+  } finally {
+    leave()
+  }
 }
 
 /** What both limits allow; the first is nobody else's. */

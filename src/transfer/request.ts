@@ -7,7 +7,7 @@ import type { ChunkTable } from '../dag/chunk-table.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import type { Store } from '../store/store.ts'
 import type { Allowance } from './allowance.ts'
-import type { SourceFinder, SourceId } from './source.ts'
+import type { Source, SourceFinder, SourceId } from './source.ts'
 
 export interface DownloadDeps {
   readonly store: Pick<
@@ -28,7 +28,27 @@ export interface DownloadDeps {
   readonly log: Logger
   /** 0 <= n < 1; breaks ties of the picker. */
   random(): number
+  /** For files whose chunks nobody tells; without it they are waited for. */
+  readonly fetchWhole?: FetchWhole | undefined
 }
+
+/** One file from one web server, which has it as it is. */
+export interface WholeFetch {
+  readonly file: WantedFile
+  readonly source: Source
+  readonly signal: AbortSignal
+  /** Somebody told the chunks meanwhile: what is here of it can go. */
+  readonly unneeded: AbortSignal
+  /** Came from the source. */
+  readonly onBytes: (bytes: number) => void
+}
+
+/**
+ * Fetches, hashes by the plan that the file's bytes give, compares the root, and only then publishes; returns
+ * the file's table. Rejects as a Source does: IntegrityError when the bytes are another file's; what is
+ * here stays for the next time when the source cannot go on.
+ */
+export type FetchWhole = (job: WholeFetch) => Promise<ChunkTable>
 
 export interface FetchedTable {
   readonly root: CID

@@ -15,6 +15,8 @@ export interface RunFile {
   readonly wanted: WantedFile
   table: ChunkTable | undefined
   partial: Partial | undefined
+  /** Came before its chunks were known. */
+  bytesWhole: number
 }
 
 export interface RunFilesOptions {
@@ -39,12 +41,22 @@ export class RunFiles {
     this.#deps = deps
     this.#folder = request.folder
     this.#options = options
-    this.all = request.files.map(wanted => ({ wanted, table: undefined, partial: undefined }))
+    this.all = request.files.map(wanted => ({
+      wanted,
+      table: undefined,
+      partial: undefined,
+      bytesWhole: 0,
+    }))
   }
 
   /** Chunks of this machine's other files are being copied. */
   get isCopying(): boolean {
     return this.#copies > 0
+  }
+
+  /** Files whose chunks are not known. */
+  unknown(): number[] {
+    return this.all.flatMap(({ table }, file) => (table === undefined ? file : []))
   }
 
   get(file: number): RunFile {
@@ -63,7 +75,7 @@ export class RunFiles {
     const partial = await this.#deps.store.openPartial(spec)
     entry.partial = partial
     const heldBefore = bytesHeld(table, partial.held)
-    if (isFirst) this.#options.tally.reused(heldBefore)
+    if (isFirst) this.#options.tally.reused(heldBefore - entry.bytesWhole)
     if (heldBefore < size) await this.#copyLocal(partial, table)
     return partial.held
   }

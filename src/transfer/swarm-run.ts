@@ -19,6 +19,7 @@ import { Session } from './session.ts'
 import type { SessionAction, SessionEvent } from './session-events.ts'
 import type { HaveUpdate, Source, SourceId } from './source.ts'
 import { TableFetcher } from './table-fetcher.ts'
+import { WholeFiles } from './whole-files.ts'
 import type { Tally } from './tally.ts'
 
 /** Deadlines are seconds; progress is told four times a second. */
@@ -36,6 +37,7 @@ export class SwarmRun {
   readonly #options: DownloadOptions & { readonly tally: Tally }
   readonly #session: Session
   readonly #tables: TableFetcher
+  readonly #whole: WholeFiles | undefined
   readonly #files: RunFiles
   readonly #fileByRoot = new Map<string, number>()
   readonly #sources = new Map<SourceId, Source>()
@@ -81,6 +83,7 @@ export class SwarmRun {
       sources: () => [...this.#sources.values()],
       onLie: (source, error) => this.#ban(source.id, error),
     })
+    this.#whole = this.#openWhole()
   }
 
   /** Resolves once every file is published; rejects with partial files flushed and closed. */
@@ -173,7 +176,13 @@ export class SwarmRun {
     const { keys } = this.#request
     const { peers } = this.#options
     const find = this.#deps.finder.find(keys, { peers, signal: this.#stop.signal })
-    for await (const found of find) if (found.type === 'source') this.#addSource(found.source)
+    for await (const found of find) {
+      if (found.type === 'source') this.#addSource(found.source)
+      // Whoever knows the chunks had the time to say so.
+      else if (found.round === 1 && this.#whole !== undefined) {
+        this.#spawn(this.#whole.run(this.#stop.signal))
+      }
+    }
   }
 
   #addSource(source: Source): void {
@@ -241,13 +250,55 @@ export class SwarmRun {
   }
 
   async #fetchTables(): Promise<void> {
-    const unknown = this.#files.all.flatMap(({ table }, file) => (table === undefined ? file : []))
-    const wanted = (file: number): WantedFile => this.#files.get(file).wanted
-    await this.#tables.fetchAll(unknown, wanted, this.#stop.signal, (file, table) => {
-      this.#progressed()
-      this.#know(file, table)
-      for (const source of this.#sources.values()) this.#watch(source, [file])
+    const wanted = (file: number): WantedFile | undefined => {
+      const { table, wanted: unknown } = this.#files.get(file)
+      return table === undefined ? unknown : undefined
+    }
+    const { signal } = this.#stop
+    await this.#tables.fetchAll(this.#files.unknown(), wanted, signal, (file, table) => {
+      this.#whole?.known(file)
+      this.#learn(file, table)
     })
+  }
+
+  /** What nobody tells, web servers may have. */
+  #openWhole(): WholeFiles | undefined {
+    const { fetchWhole, clock, log } = this.#deps
+    if (fetchWhole === undefined) return undefined
+    const { tally, onNotice } = this.#options
+    const files = this.#files
+    return new WholeFiles({
+      fetchWhole,
+      clock,
+      log,
+      sources: () => [...this.#sources.values()],
+      unknown: () => files.unknown(),
+      wanted: file => files.get(file).wanted,
+      onStart(file, { id }) {
+        const { path } = files.get(file).wanted
+        onNotice('info', `nobody tells the chunks of ${path}: it is fetched whole from ${id}`)
+      },
+      onBytes: (file, { id }, bytes) => {
+        files.get(file).bytesWhole += bytes
+        tally.fetched(id, bytes)
+        this.#progressed()
+      },
+      onDiscarded(file) {
+        tally.discarded(files.get(file).bytesWhole)
+        files.get(file).bytesWhole = 0
+      },
+      onTable: (file, table) => {
+        this.#learn(file, table)
+        this.#tables.wake()
+      },
+      onLie: (source, error) => this.#ban(source.id, error),
+    })
+  }
+
+  #learn(file: number, table: ChunkTable): void {
+    this.#progressed()
+    this.#know(file, table)
+    for (const source of this.#sources.values()) this.#watch(source, [file])
   }
 
   #know(file: number, table: ChunkTable): void {
@@ -342,14 +393,20 @@ export class SwarmRun {
   }
 
   #progress(): DownloadProgress {
-    return this.#options.tally.progress(this.#phase(), this.#session.activeSources(activeMs))
+    const active = this.#session.activeSources(activeMs) + (this.#isFetchingWhole ? 1 : 0)
+    return this.#options.tally.progress(this.#phase(), active)
   }
 
   #phase(): DownloadProgress['phase'] {
     if (this.#files.isCopying) return 'reusing'
     if (!this.#hadSources) return 'finding'
+    if (this.#isFetchingWhole) return 'fetching'
     if (this.#session.isWaiting && this.#tables.inFlight === 0) return 'waiting'
     return this.#session.missing === 0 ? 'publishing' : 'fetching'
+  }
+
+  get #isFetchingWhole(): boolean {
+    return this.#whole?.isFetching === true
   }
 
   #progressed(): void {

@@ -58,11 +58,12 @@ export class TableFetcher {
 
   /**
    * Calls back for each file as its table comes; returns when all are known, or rejects as `signal`.
-   * In rounds: a table that nobody has now does not hold up the others.
+   * In rounds: a table that nobody has now does not hold up the others. A file of which nothing is wanted
+   * any more is known from elsewhere.
    */
   async fetchAll(
     files: readonly number[],
-    wanted: (file: number) => WantedFile,
+    wanted: (file: number) => WantedFile | undefined,
     signal: AbortSignal,
     onTable: (file: number, table: ChunkTable) => void,
   ): Promise<void> {
@@ -71,7 +72,9 @@ export class TableFetcher {
       const unknown: number[] = []
       const woken = this.#woken.promise
       const fetchOne = async (file: number): Promise<void> => {
-        const table = await this.#askAll(wanted(file), signal)
+        const asked = wanted(file)
+        const table = asked && (await this.#askAll(asked, signal))
+        if (wanted(file) === undefined) return
         if (table === undefined) unknown.push(file)
         else onTable(file, table)
       }

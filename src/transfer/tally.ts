@@ -11,6 +11,7 @@ export class Tally {
   #filesDone = 0
   #bytesFetched = 0
   #bytesReused = 0
+  #bytesDiscarded = 0
   readonly #bySource = new Map<SourceId, number>()
 
   constructor(files: readonly WantedFile[]) {
@@ -28,16 +29,22 @@ export class Tally {
     this.#bySource.set(source, (this.#bySource.get(source) ?? 0) + bytes)
   }
 
+  /** Fetched, and then not wanted. */
+  discarded(bytes: number): void {
+    this.#bytesDiscarded += bytes
+  }
+
   reused(bytes: number): void {
     this.#bytesReused += bytes
   }
 
   progress(phase: DownloadProgress['phase'], sources: number): DownloadProgress {
+    const bytesHere = this.#bytesFetched - this.#bytesDiscarded + this.#bytesReused
     return {
       phase,
       filesDone: this.#filesDone,
       filesTotal: this.#filesTotal,
-      bytesDone: Math.min(this.#bytesTotal, this.#bytesFetched + this.#bytesReused),
+      bytesDone: Math.min(this.#bytesTotal, bytesHere),
       bytesTotal: this.#bytesTotal,
       sources,
     }

@@ -19,7 +19,7 @@ import {
   useStage,
 } from '../support/end-to-end.ts'
 import { type Machine, startMachine } from '../support/machine.ts'
-import { seededBytes, writeFiles } from '../support/model-files.ts'
+import { filesBelow, seededBytes, writeFiles } from '../support/model-files.ts'
 import { openWebServer, type WebServer } from '../support/web-server.ts'
 
 const files = {
@@ -75,6 +75,48 @@ test('with every peer gone, a web server completes what is known', async () => {
   const pulled = await pull(leecher, 'org/web', '--web-seed', url, '--find-timeout', '10')
   await expectSameFiles(to, folder)
   expect(pulled.sources).toEqual([{ peerId: url, bytes: pulled.bytesFetched }])
+  seeder = await stage.start('seeder')
+})
+
+test('with nobody to tell the chunks, a web server gives files whole, and they are what the manifest says', async () => {
+  await using leecher = await startAllowing('whole')
+  const to = stage.file('whole-copy')
+  await pull(leecher, seeded.link, '--to', to, '--include', 'config.json')
+  await seeder.stop()
+  const url = `${server.url}models/`
+  const outcome = succeeded(await leecher.cw('pull', 'org/web', '--to', to, '--web-seed', url))
+  const pulled = pulledSchema.parse(outcome.last)
+  await expectSameFiles(to, folder)
+  expect(pulled.sources).toEqual([{ peerId: url, bytes: pulled.bytesFetched }])
+  expect(pulled.bytesFetched).toBe(67 * MiB)
+  expect(outcome.lines).toContainEqual({
+    type: 'notice',
+    level: 'info',
+    message: expect.stringContaining('is fetched whole'),
+  })
+  expect((await leecher.cw('verify', 'org/web')).code).toBe(0)
+  seeder = await stage.start('seeder')
+})
+
+test('a web server that has other bytes is found out before they are anybody’s', async () => {
+  const wrong = { ...files, 'weights.bin': seededBytes('something else', 64 * MiB) }
+  await using liar = await openWebServer(
+    Object.fromEntries(Object.entries(wrong).map(([path, bytes]) => [`models/${path}`, bytes])),
+  )
+  await using leecher = await startAllowing('deceived')
+  const to = stage.file('deceived-copy')
+  await pull(leecher, seeded.link, '--to', to, '--include', 'config.json')
+  await seeder.stop()
+  const words = ['--to', to, '--web-seed', `${liar.url}models/`, '--find-timeout', '8']
+  const outcome = await leecher.cw('pull', 'org/web', ...words)
+  expectError(outcome, 5, 'nobody serves what is missing')
+  expect(outcome.lines).toContainEqual({
+    type: 'notice',
+    level: 'warn',
+    message: expect.stringContaining('banned'),
+  })
+  // What was right before it lied is kept.
+  expect(await filesBelow(to)).toEqual(['config.json', 'onnx/model q4.bin'])
   seeder = await stage.start('seeder')
 })
 

@@ -1,7 +1,7 @@
 /**
  * Source of chunks: a web server with the files of one model. It holds everything until it says that it
  * does not, and is left alone for a while when it is busy or gone. It knows nothing of manifests and
- * chunk tables: those come from peers (docs/spec/web-seeds.md).
+ * chunk tables: those come from peers, or the files make them (docs/spec/web-seeds.md).
  */
 
 import type { CID } from '../../core/cid.ts'

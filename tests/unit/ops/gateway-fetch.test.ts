@@ -52,7 +52,7 @@ async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
     webSeeds: { allowPrivate: false, agent: 'test' },
     random: () => 0,
     cache: { expect: async () => undefined, arrived: () => undefined },
-    pool: { sha256: () => Promise.reject(new Error('nothing is hashed here')) },
+    pool: { sha256: nothingHashed, hashFile: nothingHashed },
   })
   const parts = opening.move()
   return {
@@ -66,6 +66,8 @@ async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
     [Symbol.asyncDispose]: () => parts.disposeAsync(),
   }
 }
+
+const nothingHashed = (): Promise<never> => Promise.reject(new Error('nothing is hashed here'))
 
 function holder(faults: FakeSource['faults'] = {}): FakeSource {
   const source = new FakeSource('far', [content], faults)
