@@ -41,7 +41,7 @@ test('answers what a node is and holds', async () => {
     operations: [],
   })
   expect(await client.models()).toEqual([aModel()])
-  expect(await client.model('org/model')).toEqual({ model: aModel(), files: [] })
+  expect(await client.model('org/model')).toEqual({ model: aModel(), files: [], source: null })
   expect(await client.link('org/model', [])).toMatchObject({ link: `cw://${someManifest}` })
   for (const urls of [
     ['https://a.example/m/?x=1&y=2'],
