@@ -61,8 +61,10 @@ export type HubAnswer =
 export function answerRepository(question: HubQuestion): HubAnswer {
   const { repository, target, method, query } = question
   const isPost = method === 'POST'
-  const isAsked = target.verb === 'paths-info' || target.rest.at(-1) === 'telemetry'
-  if (isPost !== isAsked) return json(refused(405, 'another method is needed'))
+  const isTelling = target.verb === 'cas' && target.rest[1] === 'telemetry'
+  if (isPost !== (target.verb === 'paths-info' || isTelling)) {
+    return json(refused(405, 'another method is needed'))
+  }
   const blobs = isTrue(query.get('blobs'))
   switch (target.verb) {
     case 'info':
