@@ -100,7 +100,7 @@ function casTarget([first = '', type = '', ...rest]: readonly string[]): Target 
       verb: 'cas' as const,
       rest: rest.slice(count),
     }))
-  return readings.length === 0 ? { kind: 'none' } : { kind: 'repo', readings }
+  return readings.length === 0 ? undefined : { kind: 'repo', readings }
 }
 
 /** `ns/name/resolve/REVISION/path`; a repository that is not a model has its type before it. */

@@ -60,3 +60,20 @@ test('takes the longest revision that is known', () => {
   expect(split('dev', 'a')).toBeUndefined()
   expect(split()).toBeUndefined()
 })
+
+test('what follows the address of Xet names a repository, and a repository may be called as that address', () => {
+  const readings = (url: string): unknown => {
+    const target = parseTarget(url)
+    return target.kind === 'repo' ? target.readings : target.kind
+  }
+  expect(readings('/cas/models/org/m/v2/reconstructions/ab')).toEqual([
+    { name: 'org/m', verb: 'cas', rest: ['v2', 'reconstructions', 'ab'] },
+  ])
+  expect(readings('/cas/datasets/d/xorbs/ab/0')).toEqual([
+    { name: 'datasets/d', verb: 'cas', rest: ['xorbs', 'ab', '0'] },
+  ])
+  expect(readings('/cas/models/resolve/main/a.bin')).toEqual([
+    { name: 'cas/models', verb: 'resolve', rest: ['main', 'a.bin'] },
+  ])
+  expect(readings('/cas/models/org/m/v3')).toBe('none')
+})
