@@ -52,7 +52,10 @@ export class Joining {
     const store = this.#store
     for (const model of store.models()) {
       if (model.state === 'complete') continue
-      const files = store.filesOf(model.manifest).flatMap(file => {
+      const all = store.filesOf(model.manifest)
+      // A pull that goes on, or will, uses what is here by itself.
+      if (all.some(({ state }) => state === 'partial')) continue
+      const files = all.flatMap(file => {
         const place = this.#turnedUp.get(file.root.toString())
         const isLacking = file.state === 'missing' || file.state === 'changed'
         if (place === undefined || place === file.place || !isLacking) return []

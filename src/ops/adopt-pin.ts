@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { sameCid } from '../core/cid.ts'
 import { ConflictError, systemCode } from '../core/errors.ts'
 import { sameStamp, stampOf } from '../core/file-stamp.ts'
-import { asStorageError, openFolder } from '../store/files.ts'
+import { asStorageError, openFolder, removeFile } from '../store/files.ts'
 import type { NewFile } from '../store/new-file.ts'
 import type { Store } from '../store/store.ts'
 
@@ -27,7 +27,7 @@ export type PinStore = Pick<Store, 'fileAt'>
 
 /**
  * The files at their new places, by path; undefined when they cannot be linked. Throws ConflictError
- * when something else lies at a place.
+ * when something else lies at a place. All or none: a link that nobody knows of would keep its bytes.
  */
 export async function linkInto(
   store: PinStore,
@@ -35,13 +35,21 @@ export async function linkInto(
   files: ReadonlyMap<string, NewFile>,
 ): Promise<Map<string, NewFile> | undefined> {
   const linked = new Map<string, NewFile>()
-  for (const [path, file] of files) {
-    const place = join(folder, ...path.split('/'))
-    const there = await linkOne(store, folder, { path, file, place })
-    if (there === undefined) return undefined
-    linked.set(path, there)
+  const made: string[] = []
+  let isDone = false
+  try {
+    for (const [path, file] of files) {
+      const place = join(folder, ...path.split('/'))
+      const there = await linkOne(store, folder, { path, file, place })
+      if (there === undefined) return undefined
+      if (there.isMade) made.push(place)
+      linked.set(path, there.file)
+    }
+    isDone = true
+    return linked
+  } finally {
+    for (const place of isDone ? [] : made) await removeFile(place)
   }
-  return linked
 }
 
 function fileAt({ stamp, sha256, root, table }: NewFile, place: string): NewFile {
@@ -59,9 +67,10 @@ async function linkOne(
   store: PinStore,
   base: string,
   { path, file, place }: Wish,
-): Promise<NewFile | undefined> {
+): Promise<{ readonly file: NewFile; readonly isMade: boolean } | undefined> {
   const names = path.split('/')
   const name = names.pop() as string
+  let isMade = true
   try {
     await using folder = await openFolder(base, names)
     try {
@@ -71,11 +80,12 @@ async function linkOne(
     } catch (error) {
       if (noLinkCodes.has(systemCode(error))) return undefined
       if (systemCode(error) !== 'EEXIST') throw error
+      isMade = false
     }
     const stamp = stampOf(await stat(folder.at(name), { bigint: true }))
-    if (sameStamp(stamp, file.stamp)) return fileAt(file, place)
+    if (sameStamp(stamp, file.stamp)) return { file: fileAt(file, place), isMade }
     const there = store.fileAt(place, stamp)
-    if (there !== undefined && sameCid(there.root, file.root)) return there
+    if (there !== undefined && sameCid(there.root, file.root)) return { file: there, isMade }
   } catch (error) {
     throw asStorageError(`linking ${place}`, error)
   }

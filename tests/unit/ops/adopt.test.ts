@@ -19,7 +19,7 @@ import { parseCid } from '../../../src/core/cid.ts'
 import { adopt } from '../../../src/ops/adopt.ts'
 import type { Store } from '../../../src/store/store.ts'
 import { etagOf, someCommit, writeOllamaModel, writeSnapshot } from '../../support/model-caches.ts'
-import { seededBytes, writeFiles } from '../../support/model-files.ts'
+import { filesBelow, seededBytes, writeFiles } from '../../support/model-files.ts'
 import { openScratchFolder, type ScratchFolder } from '../../support/scratch-folder.ts'
 import { openTestStore } from '../../support/store-fixture.ts'
 
@@ -344,10 +344,11 @@ test('files on another file system are shared and not pinned, and that is said',
 
 test('a file that is in the way of a pin is not touched', async () => {
   await writeSnapshot(root, 'models--org--model', files)
-  const place = join(home, 'models/org/model/config.json')
-  await writeFiles(join(home, 'models/org/model'), { 'config.json': 'mine' })
+  const folder = await writeFiles(join(home, 'models/org/model'), { 'model.safetensors': 'mine' })
   expect((await run({ hf: [root], pin: true })).models).toMatchObject([{ state: 'skipped' }])
-  expect(await readFile(place, 'utf8')).toBe('mine')
+  expect(await readFile(join(folder, 'model.safetensors'), 'utf8')).toBe('mine')
+  // Nor is anything left of the attempt.
+  expect(await filesBelow(folder)).toEqual(['model.safetensors'])
 })
 
 test('the same files in two caches are one model', async () => {
