@@ -13,7 +13,7 @@ import {
 import type { Clock } from '../core/clock.ts'
 import type { Net } from '../net/net.ts'
 import type { NewFile } from '../store/new-file.ts'
-import type { NewModel, Store } from '../store/store.ts'
+import type { HeldModel, NewModel, Store } from '../store/store.ts'
 import type { HubFacts } from './hub-facts.ts'
 import { hubSeedsOf } from './hub-seed.ts'
 import { linkTo } from './link.ts'
@@ -50,7 +50,7 @@ export function keepCommit(
   deps: KeepDeps,
   kept: KeptCommit,
 ): Pick<MirroredEvent, 'link' | 'manifest' | 'name'> {
-  const { store, net, clock } = deps
+  const { store } = deps
   const { info, folder, isWhole, obtained, facts, upstream, pinned, seeding } = kept
   const sealed = seal(kept)
   const manifest = sealed.cid.toString()
@@ -72,8 +72,19 @@ export function keepCommit(
     .map(({ file }) => file)
     .filter(({ place, stamp }) => store.fileAt(place, stamp) === undefined)
   const held = store.addModel(model, forgotten)
+  return keepOrigin(deps, held, { info, isWhole, facts, upstream })
+}
+
+/** What the hub said of a model that is here. */
+export function keepOrigin(
+  deps: KeepDeps,
+  held: HeldModel,
+  { info, isWhole, facts, upstream }: Pick<KeptCommit, 'facts' | 'info' | 'isWhole' | 'upstream'>,
+): Pick<MirroredEvent, 'link' | 'manifest' | 'name'> {
+  const { store, net, clock } = deps
+  const { manifest, name = null } = held
   store.putOrigin({
-    manifest: sealed.cid,
+    manifest,
     hub: hubName,
     type: info.type,
     repo: info.repo,
@@ -84,11 +95,8 @@ export function keepCommit(
     facts: JSON.stringify(facts),
   })
   net.providedChanged()
-  return {
-    manifest,
-    name: held.name ?? null,
-    link: linkTo(net, held, hubSeedsOf(store, sealed.cid)),
-  }
+  const link = linkTo(net, held, hubSeedsOf(store, manifest))
+  return { manifest: manifest.toString(), name, link }
 }
 
 function seal({ info, isWhole, obtained }: KeptCommit): SealedManifest {

@@ -19,14 +19,14 @@ import { collisionKey, parsePath } from '../manifest/paths.ts'
 import type { Net } from '../net/net.ts'
 import { statLink } from '../store/files.ts'
 import type { NewFile } from '../store/new-file.ts'
-import type { Origin } from '../store/store.ts'
+import type { HeldModel, Origin } from '../store/store.ts'
 import { bothAllow } from '../transfer/allowance.ts'
 import { refuseHome } from './home-guard.ts'
 import { factsOf } from './hub-facts.ts'
 import { changesBetween } from './mirror-changes.ts'
 import { localFile, type MirrorFileDeps, type MirrorJob, obtainFile } from './mirror-file.ts'
 import { guessedBytesMin, type LocalTensors, localTensorsOf, openGuess } from './mirror-guess.ts'
-import { keepCommit, type Obtained } from './mirror-keep.ts'
+import { keepCommit, keepOrigin, type Obtained } from './mirror-keep.ts'
 import { type MirrorProgress, openProgress } from './mirror-progress.ts'
 import { obtainFromSwarm } from './mirror-swarm.ts'
 import type { OperationOptions } from './operation.ts'
@@ -88,19 +88,26 @@ async function mirror(
   refuseClosed(info, request)
   const all = await hub.files(info, info.commit, options.signal)
   const refs = await hub.refs(info, options.signal)
-  const run = planRun(deps, request, { info, all })
+  const known = await heldCommit(deps, info)
+  const run = planRun(deps, request, { info, all, known })
   const facts = factsOf(info, refs, run.files)
   using _ = claim(options.busy, run.folder)
-  const obtained = await obtainAll(deps, hub, run, { options, request, progress })
-  const held = keepCommit(deps, {
-    ...run,
-    obtained,
-    facts,
-    upstream: request.upstream ?? hubUrl,
-    pinned: request.seed,
-    seeding: request.seed,
-    isNamed: true,
-  })
+  progress.start(run.files)
+  if (run.isHere) for (const file of run.files) progress.done(file)
+  const obtained = run.isHere ? [] : await obtainAll(deps, hub, run, { options, request, progress })
+  const upstream = request.upstream ?? hubUrl
+  const held =
+    run.stays === undefined
+      ? keepCommit(deps, {
+          ...run,
+          obtained,
+          facts,
+          upstream,
+          pinned: request.seed,
+          seeding: request.seed,
+          isNamed: true,
+        })
+      : keepOrigin(deps, run.stays, { info, facts, upstream, isWhole: true })
   await deps.store.tidy(run.folder)
   noticeOld(deps, run, options)
   deps.log.info('mirrored', { ref: run.ref, commit: info.commit, manifest: held.manifest })
@@ -175,25 +182,55 @@ interface Run {
   /** What was mirrored of this repository before, newest first. */
   readonly before: readonly Origin[]
   readonly changes: MirroredEvent['changes']
+  /** The commit is kept elsewhere and stays there: only its files are wanted here, too. */
+  readonly stays: HeldModel | undefined
+  /** And it is where it is wanted. */
+  readonly isHere: boolean
 }
 
-function planRun(
-  deps: MirrorDeps,
-  request: MirrorRequest,
-  { info, all }: { readonly info: HubInfo; readonly all: readonly HubFile[] },
-): Run {
+interface Found {
+  readonly info: HubInfo
+  readonly all: readonly HubFile[]
+  readonly known: HeldModel | undefined
+}
+
+/** The whole commit, however it came here. */
+async function heldCommit({ store }: MirrorDeps, info: HubInfo): Promise<HeldModel | undefined> {
+  for (const { manifest } of store.models()) {
+    const block = store.manifestBlock(manifest)
+    const source = block === undefined ? undefined : decodeManifest(block).source
+    const isSame =
+      source?.commit === info.commit && source.repo === info.repo && source.type === info.type
+    if (!isSame || source.hub !== hubName) continue
+    await store.refresh(manifest)
+    return store.model(manifest)
+  }
+  return undefined
+}
+
+/** Where the files are that the model has in this folder. */
+function placesIn(
+  { store }: MirrorDeps,
+  known: HeldModel | undefined,
+  folder: string,
+): ReadonlyMap<string, string> {
+  if (known?.folder !== folder) return new Map()
+  return new Map(store.filesOf(known.manifest).map(({ path, place }) => [path, place]))
+}
+
+function planRun(deps: MirrorDeps, request: MirrorRequest, { info, all, known }: Found): Run {
   const { store } = deps
   const files = selectPaths(all, request)
   checkPaths(files)
   const before = store.originsOf({ hub: hubName, type: info.type, repo: info.repo })
-  const same = before.find(({ revision }) => revision === info.commit)
-  const known = same === undefined ? undefined : store.model(same.manifest)
-  const folder = request.to ?? known?.folder ?? commitFolder(deps, info)
-  const held =
-    known?.folder === folder
-      ? store.filesOf(known.manifest)
-      : ([] as readonly { path: string; place: string }[])
-  const places = new Map(held.map(({ path, place }) => [path, place]))
+  const isWhole = files.length === all.length
+  const own = known?.origin === 'pulled' ? known.folder : commitFolder(deps, info)
+  const folder = request.to ?? own
+  const isKept = isWhole && known?.state === 'complete'
+  // A folder that its user shares is as good; the cache of a program may be emptied by it.
+  const isHere = isKept && request.to === undefined && known.origin === 'seeded' && known.pinned
+  const isElsewhere = isKept && known.origin === 'pulled' && known.folder !== folder
+  const places = placesIn(deps, known, folder)
   const last = before.find(({ revision }) => revision !== info.commit)
   return {
     ref: formatHubRef({
@@ -204,12 +241,14 @@ function planRun(
     info,
     files,
     bytes: files.reduce((sum, { size }) => sum + size, 0),
-    isWhole: files.length === all.length,
-    folder,
+    isWhole,
+    folder: isHere ? known.folder : folder,
+    stays: isHere || isElsewhere ? known : undefined,
+    isHere,
     placeOf: path => places.get(path) ?? join(folder, ...path.split('/')),
     before,
     changes:
-      last === undefined || same !== undefined
+      last === undefined || known !== undefined
         ? null
         : changesBetween(last.revision, manifestFiles(deps, last), files),
   }
@@ -262,7 +301,6 @@ async function obtainAll(
   const { store, clock, pool } = deps
   const { down } = deps.net.bandwidth
   const own = request.maxDown === undefined ? undefined : new RateLimit(clock, request.maxDown)
-  progress.start(run.files)
   await store.checkSpace(run.folder, await missingBytes(run))
   const lanes = lanesAt(Math.min(own?.bytesPerSecond ?? Infinity, down.bytesPerSecond ?? Infinity))
   const fileDeps: MirrorFileDeps = {

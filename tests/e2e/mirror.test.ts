@@ -162,7 +162,7 @@ test('what a gateway of ours serves is mirrored as the model that it is', async 
 })
 
 test('goes on after kill -9 where it was', async () => {
-  const big = { 'model.safetensors': weights('big', 200 * MiB, { version: '1' }) }
+  const big = { 'model.safetensors': weights('big', 120 * MiB, { version: '1' }) }
   hub.commit('org/big', big)
   const home = await stage.start('killed')
   const running = startOperation(
@@ -172,15 +172,15 @@ test('goes on after kill -9 where it was', async () => {
     '--upstream',
     hub.url,
     '--max-down',
-    '40MiB',
+    '16MiB',
   )
-  await running.reached(({ bytesDone }) => bytesDone > 100 * MiB)
+  await running.reached(({ bytesDone }) => bytesDone > 70 * MiB)
   await home.kill()
   await running.ended
   const sentBefore = hub.bytesSent.cdn
   const restarted = await stage.start('killed')
   const mirrored = await mirror(restarted, 'hf:org/big')
-  expect(hub.bytesSent.cdn - sentBefore).toBeLessThan(160 * MiB)
+  expect(hub.bytesSent.cdn - sentBefore).toBeLessThan(96 * MiB)
   await expectSameFiles(mirrored.path, await writeFiles(stage.file('big'), big))
 })
 

@@ -21,6 +21,8 @@ export interface MirrorFixture extends AsyncDisposable {
   readonly deps: MirrorDeps
   /** Told to the user. */
   readonly notices: string[]
+  /** How far the last mirror said that it was. */
+  readonly progress: ProgressEvent[]
   /** How long was waited, in order. */
   readonly waitsMs: number[]
   file(name: string): string
@@ -52,6 +54,7 @@ export async function openMirrorFixture(
   const waitsMs: number[] = []
   const clock = hurriedClock(waitsMs)
   const notices: string[] = []
+  const progress: ProgressEvent[] = []
   const home = scratch.file('home')
   await mkdir(home)
   const deps: MirrorDeps = {
@@ -77,6 +80,7 @@ export async function openMirrorFixture(
     store,
     deps,
     notices,
+    progress,
     waitsMs,
     file: name => scratch.file(name),
     mirror: (request, signal = new AbortController().signal) =>
@@ -84,6 +88,7 @@ export async function openMirrorFixture(
         signal,
         onEvent: (event: NoticeEvent | ProgressEvent) => {
           if (event.type === 'notice') notices.push(event.message)
+          else progress.push(event)
         },
       }),
     [Symbol.asyncDispose]: () => opened.disposeAsync(),
