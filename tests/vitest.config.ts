@@ -1,6 +1,8 @@
 import { defineConfig } from 'vitest/config'
 
 const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
+/** Links of the lab are as slow as real ones. */
+const slower = { testTimeout: 240_000, hookTimeout: 60_000 }
 /** Unit tests wait for nothing; a busy machine may still take its time. */
 const patient = { testTimeout: 20_000 }
 const noBench = { benchmark: { include: [] } }
@@ -21,7 +23,7 @@ export default defineConfig({
         },
       },
       { test: { name: 'interop', include: ['tests/interop/**/*.test.ts'], ...noBench, ...slow } },
-      { test: { name: 'lab', include: ['tests/lab/**/*.test.ts'], ...noBench, ...slow } },
+      { test: { name: 'lab', include: ['tests/lab/**/*.test.ts'], ...noBench, ...slower } },
       { test: { name: 'e2e', include: ['tests/e2e/**/*.test.ts'], ...noBench, ...slow } },
     ],
   },

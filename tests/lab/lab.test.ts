@@ -129,7 +129,7 @@ describe.skipIf(missing !== undefined)('in a lab of network namespaces', () => {
     // The fast one alone has 0.83 of it.
     expect(rate).toBeGreaterThan(0.85)
     // Nor does it wait for the slow one at the end, which takes a chunk longer than the fast one does.
-    expect(whole).toBeGreaterThan(isFull ? 0.85 : 0.6)
+    expect(whole).toBeGreaterThan(isFull ? 0.8 : 0.6)
     expect(slowShare).toBeGreaterThan((0.6 * slow) / (fast + slow))
     expect(cost).toBeLessThan(1.15)
   })
@@ -137,40 +137,36 @@ describe.skipIf(missing !== undefined)('in a lab of network namespaces', () => {
 
 // They mostly wait.
 describe.skipIf(missing !== undefined).concurrent('in a lab of network namespaces', () => {
-  test(
-    'a pull over a link that is cut says that it waits, and goes on by itself when it is mended',
-    { timeout: 4 * minute },
-    async () => {
-      const size = 48 * MiB
-      await using world = await openWorld(size)
-      const lan = await world.lab.lan()
-      const seeder = await startHost(world, lan, '10.77.0.1', { bitsPerSecond: fast })
-      const { manifest } = await seed(seeder.machine, world.original)
-      const knows = [seeder.machine]
-      const leecher = await startHost(world, lan, '10.77.0.2', { knows })
-      const to = world.stage.file('copy')
-      const pulling = startPull(leecher.machine, manifest, '--to', to)
-      await pulling.reached(({ bytesDone }) => bytesDone > size / 4)
-      await seeder.link.cut()
-      const cutAtMs = performance.now()
-      const { bytesDone } = await pulling.reached(isWaiting)
-      const saidAfterMs = performance.now() - cutAtMs
-      expect(bytesDone).toBeLessThan(size)
-      if (isFull) await sleep(minute - saidAfterMs)
-      await seeder.link.heal()
-      const healedAtMs = performance.now()
-      const pulled = pulledSchema.parse(succeeded(await pulling.ended).last)
-      const doneAfterMs = performance.now() - healedAtMs
-      await expectSameFiles(to, world.original)
-      const cost = (await leecher.link.bytesReceived()) / size
-      tell({ saidAfterMs, doneAfterMs, cost })
-      expect(pulled.bytesFetched).toBe(size)
-      // What was under way when the link was cut, and the overhead of TCP.
-      expect(cost).toBeLessThan(1.25)
-      // Nobody has to wait for long after it is back: dials are tried again within 40 seconds.
-      expect(doneAfterMs).toBeLessThan(50 * second)
-    },
-  )
+  test('a pull over a link that is cut says that it waits, and goes on by itself when it is mended', async () => {
+    const size = 48 * MiB
+    await using world = await openWorld(size)
+    const lan = await world.lab.lan()
+    const seeder = await startHost(world, lan, '10.77.0.1', { bitsPerSecond: fast })
+    const { manifest } = await seed(seeder.machine, world.original)
+    const knows = [seeder.machine]
+    const leecher = await startHost(world, lan, '10.77.0.2', { knows })
+    const to = world.stage.file('copy')
+    const pulling = startPull(leecher.machine, manifest, '--to', to)
+    await pulling.reached(({ bytesDone }) => bytesDone > size / 4)
+    await seeder.link.cut()
+    const cutAtMs = performance.now()
+    const { bytesDone } = await pulling.reached(isWaiting)
+    const saidAfterMs = performance.now() - cutAtMs
+    expect(bytesDone).toBeLessThan(size)
+    if (isFull) await sleep(minute - saidAfterMs)
+    await seeder.link.heal()
+    const healedAtMs = performance.now()
+    const pulled = pulledSchema.parse(succeeded(await pulling.ended).last)
+    const doneAfterMs = performance.now() - healedAtMs
+    await expectSameFiles(to, world.original)
+    const cost = (await leecher.link.bytesReceived()) / size
+    tell({ saidAfterMs, doneAfterMs, cost })
+    expect(pulled.bytesFetched).toBe(size)
+    // What was under way when the link was cut, and the overhead of TCP.
+    expect(cost).toBeLessThan(1.25)
+    // Nobody has to wait for long after it is back: dials are tried again within 40 seconds.
+    expect(doneAfterMs).toBeLessThan(50 * second)
+  })
 
   test.skipIf(noNat !== undefined)(
     'a seeder behind NAT serves over a lane that it dialled when asked',
