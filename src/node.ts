@@ -54,7 +54,7 @@ import type { AdoptOptions } from './ops/adopt.ts'
 import { type Adoption, openAdoption } from './ops/adopt-watch.ts'
 import { watchFiles } from './ops/watch-files.ts'
 import { openWork, type Work } from './ops/work.ts'
-import { openStore } from './store/disk-store.ts'
+import { openStore } from './store/open-store.ts'
 import type { Store } from './store/store.ts'
 
 export {

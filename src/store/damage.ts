@@ -6,7 +6,7 @@
 import { readdirSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { systemCode } from '../core/errors.ts'
-import type { StorePaths } from './disk-store.ts'
+import type { StorePaths } from './store-paths.ts'
 
 /** One sentence for each database, of the newest damaged file of it. */
 export function damageWarnings({ state, index }: Pick<StorePaths, 'state' | 'index'>): string[] {

@@ -1,33 +1,28 @@
-/** The store over plain files and two SQLite databases: what is opened, and who answers what. */
+/** The store over plain files and two SQLite databases: which of its parts answers what. */
 
 import { mapLimit } from '../core/async.ts'
 import { Bitfield } from '../core/bitfield.ts'
 import type { CID } from '../core/cid.ts'
-import type { Clock } from '../core/clock.ts'
 import { InvalidInputError } from '../core/errors.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
-import type { Logger } from '../core/log.ts'
-import { MiB } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
-import { bootId } from './boot-id.ts'
-import { Cache } from './cache.ts'
-import { ChunkIndex, type Content, type IndexedFile } from './chunk-index.ts'
-import { ChunkReader } from './chunk-reader.ts'
-import { openDatabase } from './database.ts'
+import type { Cache } from './cache.ts'
+import type { ChunkIndex } from './chunk-index.ts'
+import { type Content, type IndexedFile } from './chunk-index.ts'
+import type { ChunkReader } from './chunk-reader.ts'
 import { damageWarnings } from './damage.ts'
-import { isInside, regularStamp } from './files.ts'
-import { Removal } from './gc.ts'
-import { type Copy, hasChunk, Holdings } from './holdings.ts'
-import { indexMigrations, stateMigrations } from './migrations.ts'
+import { regularStamp } from './files.ts'
+import type { Removal } from './gc.ts'
+import type { Holdings } from './holdings.ts'
+import { type Copy, hasChunk } from './holdings.ts'
 import { indexFiles } from './index-files.ts'
-import { Models } from './models.ts'
-import { OpenFiles } from './open-files.ts'
+import type { Models } from './models.ts'
+import type { OpenFiles } from './open-files.ts'
 import type { Partial } from './partial.ts'
-import { Partials } from './partials.ts'
-import type { GrowingHashes } from './prefix-hash.ts'
-import type { Owner } from './repair.ts'
+import type { Partials } from './partials.ts'
 import { requireSpace, type Reserve } from './space.ts'
-import { StateDb } from './state-db.ts'
+import type { StateDb } from './state-db.ts'
+import type { StorePaths } from './store-paths.ts'
 import type { NewFile } from './new-file.ts'
 import type {
   CachedFile,
@@ -48,92 +43,11 @@ import type {
   Store,
 } from './store.ts'
 
-export interface StoreDeps {
-  readonly clock: Clock
-  readonly log: Logger
-  /** Of a whole file, off the main thread. */
-  wholeSha256(place: string, signal?: AbortSignal): Promise<Uint8Array>
-  /** Hashes files while they are downloaded; at the end only when left out. */
-  readonly growing?: GrowingHashes
-}
-
-export interface StorePaths {
-  readonly index: string
-  readonly state: string
-  /** Our own folder for models: the only one in which files are deleted. */
-  readonly models: string
-}
-
-/** The rows of 1M chunks go in a third faster than with SQLite's own 2 MiB. */
-const indexCacheBytes = 16 * MiB
-/** The rows of 40,000 files: what does not fit is written twice. Taken when it is needed. */
-const stateCacheBytes = 16 * MiB
 /** Stats in flight: the four threads of Node's pool, kept busy. */
 const statsInFlightMax = 8
 
-export async function openStore(deps: StoreDeps, options: StorePaths & Reserve): Promise<Store> {
-  const { clock, log } = deps
-  const boot = await bootId()
-  await using stack = new AsyncDisposableStack()
-  const opened = openDatabase(deps, {
-    path: options.index,
-    migrations: indexMigrations,
-    synchronous: 'NORMAL',
-    cacheBytes: indexCacheBytes,
-  })
-  const indexDb = stack.use(opened.database)
-  const stateOpened = openDatabase(deps, {
-    path: options.state,
-    migrations: stateMigrations,
-    synchronous: 'FULL',
-    cacheBytes: stateCacheBytes,
-    backup: true,
-  })
-  const stateDb = stack.use(stateOpened.database)
-  const { movedAside, restored } = stateOpened
-  if (movedAside !== undefined || restored) {
-    const message = restored
-      ? 'models, names and pins are back to those of the last start: check that none is missing'
-      : 'models, names and pins are lost: seed or pull the models again'
-    log.error(message, { movedAside })
-  }
-  const index = new ChunkIndex(indexDb)
-  const state = new StateDb(stateDb, options.index)
-  state.noteIndex(index.id)
-  const holdings = new Holdings({ clock, index, state, log, boot })
-  const files = stack.use(new OpenFiles())
-  const models = new Models({ clock, index, state, holdings })
-  const forgetReads = (place: string): void => {
-    holdings.forgetSeen(place)
-    files.forget(place)
-  }
-  const partials = new Partials({
-    index,
-    holdings,
-    boot,
-    checkReserve: folder => requireSpace(folder, 0, options),
-    wholeSha256: (place, signal) => deps.wholeSha256(place, signal),
-    growing: deps.growing,
-    ownerOf: place => ownerOf(state, options.models, place),
-    forgetReads,
-  })
-  const modelsFolder = options.models
-  const removal = new Removal({ index, state, holdings, models, partials, files, modelsFolder })
-  // Closed before the databases: it has times to save.
-  const cache = stack.use(new Cache({ clock, index, state, holdings }))
-  const reader = new ChunkReader({ index, holdings, files, cache })
-  const read = { files, reader, forgetReads }
-  const parts = { index, state, cache, holdings, models, partials, removal, ...read }
-  return new DiskStore(parts, options, stack.move())
-}
-
-async function ownerOf(state: StateDb, modelsFolder: string, place: string): Promise<Owner> {
-  if (await isInside(modelsFolder, place)) return 'home'
-  const models = state.modelsAt(place)
-  return models.length > 0 && models.every(({ origin }) => origin === 'pulled') ? 'pull' : 'user'
-}
-
-interface Parts {
+/** What the store is made of; opened by open-store.ts. */
+export interface Parts {
   readonly index: ChunkIndex
   readonly state: StateDb
   readonly cache: Cache
@@ -146,7 +60,7 @@ interface Parts {
   readonly forgetReads: (place: string) => void
 }
 
-class DiskStore implements Store {
+export class DiskStore implements Store {
   readonly #parts: Parts
   readonly #options: StorePaths & Reserve
   readonly #stack: AsyncDisposableStack

@@ -37,7 +37,7 @@ import { syncFiles } from './sync-files.ts'
 import { takeExisting } from './taken-place.ts'
 
 /** Of a larger file more is lost by kill -9 than a bitmap costs. */
-const smallBytesMax = 64 * KiB
+export const smallBytesMax = 64 * KiB
 /** Published at once: each has a descriptor and waits for the slowest. */
 const batchMax = 64
 

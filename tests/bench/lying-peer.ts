@@ -18,7 +18,7 @@ import { startFlags } from '../../src/core/v8-flags.ts'
 import { openHashPool } from '../../src/ingest/hash-file.ts'
 import { openNet, type NetOptions } from '../../src/net/net.ts'
 import { seed } from '../../src/ops/seed.ts'
-import { openStore } from '../../src/store/disk-store.ts'
+import { openStore } from '../../src/store/open-store.ts'
 import type { BlockReader, Store } from '../../src/store/store.ts'
 
 /** What the network gets to read: the store, but for the lies. */
