@@ -147,12 +147,15 @@ const otherNames: Readonly<Record<string, string>> = { license: 'LICENSE' }
 /** A path for each layer: its own name, or one that follows from what it is. */
 function pathsOf(layers: readonly Layer[]): string[] {
   const counts = new Map<string, number>()
-  const unnamed = layers.filter(({ name }) => name === undefined)
+  const totals = new Map<string, number>()
+  for (const { kind, name } of layers) {
+    if (name === undefined) totals.set(kind, (totals.get(kind) ?? 0) + 1)
+  }
   return layers.map(({ kind, name }) => {
     if (name !== undefined) return name
     const number = (counts.get(kind) ?? 0) + 1
     counts.set(kind, number)
-    const total = unnamed.filter(other => other.kind === kind).length
+    const total = totals.get(kind) ?? 0
     const weights = weightNames[kind]
     const other = otherNames[kind] ?? kind
     if (weights === undefined) return number === 1 ? other : `${other}-${number}`

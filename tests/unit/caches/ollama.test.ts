@@ -96,3 +96,18 @@ test('what is no manifest is passed by', async () => {
   await writeFile(place, 'no JSON')
   expect(await readOllama(root)).toEqual([])
 })
+
+test('a manifest of as many layers as are allowed takes no longer than it is long', async () => {
+  const place = await writeOllamaModel(root, 'registry.ollama.ai/library/a/latest', layers)
+  const layer = { mediaType: 'application/vnd.ollama.image.model', size: 1 }
+  const listed = Array.from({ length: 20_000 }, () => ({
+    ...layer,
+    digest: `sha256:${sha256('not here')}`,
+  }))
+  await writeFile(place, JSON.stringify({ schemaVersion: 2, layers: listed }))
+  const start = performance.now()
+  expect(await readOllama(root)).toMatchObject([
+    { kind: 'refused', reason: 'the blob of its model-00001-of-20000.gguf is gone' },
+  ])
+  expect(performance.now() - start).toBeLessThan(2000)
+})
