@@ -15,6 +15,7 @@ import { download } from '../transfer/download.ts'
 import { fetchManifest } from '../transfer/fetch-manifest.ts'
 import type { HeldChange, NamedModel, Store } from '../store/store.ts'
 import type { ComingFile, FileCache } from './gateway-cache.ts'
+import { isInside } from './home-guard.ts'
 import { Steering } from './gateway-steering.ts'
 import type { PullDeps } from './pull.ts'
 import { chooseTarget } from './pull-target.ts'
@@ -207,9 +208,10 @@ export class FileFetch {
   }
 
   async #fetch(signal: AbortSignal): Promise<void> {
-    const { cache } = this.#deps
+    const { cache, modelsFolder, store } = this.#deps
     const model = this.#model
     const file = this.#file
+    await this.#addAgain(signal)
     const coming: ComingFile = { model, file, ...(await placeOf(this.#deps, model, file)) }
     try {
       await cache.expect(coming)
@@ -217,7 +219,19 @@ export class FileFetch {
       await this.#download(coming, signal)
     } finally {
       cache.arrived(coming)
+      const { place } = coming
+      const isRemoved = store.model(model.manifest) === undefined
+      if (isRemoved && isInside(place, modelsFolder)) await store.discard(place)
     }
+  }
+
+  /** Removed, and bound to its name again: what the reader knows of it is from before. */
+  async #addAgain(signal: AbortSignal): Promise<void> {
+    const { store } = this.#deps
+    const { manifest, name } = this.#model
+    const bound = store.findName(name)
+    if (bound === undefined || !sameCid(bound.manifest, manifest)) return
+    if (store.model(manifest) === undefined) await addModel(this.#deps, bound, signal)
   }
 
   async #download({ folder, place }: ComingFile, signal: AbortSignal): Promise<void> {

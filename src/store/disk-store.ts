@@ -162,6 +162,10 @@ export class DiskStore implements Store {
     return this.#parts.removal.removeModel(manifest, options)
   }
 
+  discard(place: string): Promise<Removed> {
+    return this.#parts.removal.discard(place)
+  }
+
   gc(options: { dryRun: boolean }): Promise<Removed> {
     return this.#parts.removal.gc(options)
   }

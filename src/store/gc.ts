@@ -67,7 +67,9 @@ export class Removal {
     models.forget(model)
     const tally = newTally()
     for (const { place } of placements) {
-      await this.#release(place, { deleteFiles: options.deleteFiles, dryRun: false }, tally)
+      // What was fetched for readers was never the user's to keep, and nothing would know of it.
+      const deleteFiles = options.deleteFiles || (!model.pinned && state.isCached(place))
+      await this.#release(place, { deleteFiles, dryRun: false }, tally)
     }
     await this.#removeEmptyFolders(model, placements)
     const roots = new Map(placements.map(({ root }) => [root.toString(), root]))
@@ -100,6 +102,17 @@ export class Removal {
     await this.#drop(place, { deleteFiles: true, dryRun: false }, tally)
     const content = index.contentOf(cached.root)
     if (content !== undefined) await this.#forget([content])
+    return tally
+  }
+
+  /** What came to a place after its model was removed; nothing when a model wants it. */
+  async discard(place: string): Promise<Removed> {
+    const { index, partials } = this.#deps
+    const tally = newTally()
+    const content = (index.fileAt(place) ?? index.partialAt(place))?.content
+    if (partials.isOpen(place) || content === undefined) return tally
+    await this.#release(place, { deleteFiles: true, dryRun: false }, tally)
+    await this.#forget([content])
     return tally
   }
 

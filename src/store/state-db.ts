@@ -178,6 +178,10 @@ export class StateDb {
     this.#db.run('DELETE FROM cached WHERE place = ?', place)
   }
 
+  isCached(place: string): boolean {
+    return this.#db.get('SELECT 1 FROM cached WHERE place = ?', place) !== undefined
+  }
+
   /** Read longest ago first. */
   cached(): CachedPlace[] {
     const sql = `SELECT c.place, c.read_ms, f.size, f.root, max(m.pinned) AS pinned

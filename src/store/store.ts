@@ -229,6 +229,8 @@ export interface Store extends BlockReader, AsyncDisposable {
   originsOf(repo: Pick<Origin, 'hub' | 'type' | 'repo'>): Origin[]
   /** Forgets a model; files in our own models folder go when asked, the user's never. */
   removeModel(manifest: CID, options: { deleteFiles: boolean }): Promise<Removed>
+  /** What came to a place of our own models folder after its model was removed; nothing when a model wants it. */
+  discard(place: string): Promise<Removed>
   /** Deletes what no model needs any more: unpinned models in our folder, stray partials, index rows. */
   gc(options: { dryRun: boolean }): Promise<Removed>
   /** Stats every held file and marks what changed or came back; cheap enough for each `ls`. */

@@ -1,9 +1,11 @@
+import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
 import { silentLog } from '../../../src/core/log.ts'
 import { second } from '../../../src/core/units.ts'
 import { makeManifest, sealManifest } from '../../../src/manifest/manifest.ts'
 import { openBandwidth } from '../../../src/net/upload/bandwidth.ts'
+import type { FileCache } from '../../../src/ops/gateway-cache.ts'
 import { type FileFetch, Fetches } from '../../../src/ops/gateway-fetch.ts'
 import { openWork } from '../../../src/ops/work.ts'
 import type { NamedModel } from '../../../src/store/store.ts'
@@ -34,7 +36,13 @@ interface Bench extends AsyncDisposable {
   isOver(fetch: FileFetch): Promise<boolean>
 }
 
-async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
+async function openBench(
+  sources: readonly FakeSource[],
+  cache: Pick<FileCache, 'arrived' | 'expect'> = {
+    expect: async () => undefined,
+    arrived: () => undefined,
+  },
+): Promise<Bench> {
   await using opening = new AsyncDisposableStack()
   const scratch = opening.use(await openScratchFolder())
   const store = opening.use(await openTestStore(scratch.path))
@@ -51,7 +59,7 @@ async function openBench(sources: readonly FakeSource[]): Promise<Bench> {
     modelsFolder: join(scratch.path, 'models'),
     webSeeds: { allowPrivate: false, agent: 'test' },
     random: () => 0,
-    cache: { expect: async () => undefined, arrived: () => undefined },
+    cache,
     pool: { sha256: nothingHashed, hashFile: nothingHashed },
   })
   const parts = opening.move()
@@ -158,4 +166,44 @@ test('tells its readers when nobody serves it', async () => {
   }
   expect(isOver).toBe(true)
   expect(await waited).toMatchObject({ code: 'UNAVAILABLE' })
+})
+
+test('fetches again what was removed and then bound to its name again', async () => {
+  await using bench = await openBench([holder()])
+  const link = `cw://${model.manifest.toString()}`
+  await bench.fetches.manifest(model)
+  await bench.store.removeModel(model.manifest, { deleteFiles: false })
+  bench.store.bindName(model.name, { manifest: model.manifest, link })
+  await bench.fetches.join(model, file).whenHere(0, signal)
+  expect(bench.store.model(model.manifest)).toMatchObject({ name: 'org/model' })
+})
+
+test('what was removed and has no name any more is not fetched again', async () => {
+  await using bench = await openBench([holder()])
+  await bench.fetches.manifest(model)
+  await bench.store.removeModel(model.manifest, { deleteFiles: false })
+  const waited = bench.fetches.join(model, file).whenHere(0, signal)
+  await expect(waited).rejects.toThrow('the model was removed')
+})
+
+test('leaves nothing behind when its model is removed before the first byte comes', async () => {
+  const gate = Promise.withResolvers<void>()
+  const expected = Promise.withResolvers<string>()
+  await using bench = await openBench([holder()], {
+    arrived: () => undefined,
+    async expect({ place }) {
+      expected.resolve(place)
+      await gate.promise
+    },
+  })
+  await bench.fetches.manifest(model)
+  const fetch = bench.fetches.join(model, file)
+  const place = await expected.promise
+  await bench.store.removeModel(model.manifest, { deleteFiles: false })
+  gate.resolve()
+  for (let turn = 0; turn < 600 && !(await bench.isOver(fetch)); turn += 1) {
+    await bench.clock.advance(second)
+  }
+  expect(await bench.isOver(fetch)).toBe(true)
+  await expect(stat(place)).rejects.toThrow('ENOENT')
 })

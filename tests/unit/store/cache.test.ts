@@ -210,3 +210,35 @@ test('gc deletes what is cached, and forgets that it was', async () => {
   await partial.publish()
   expect(bench.store.cachedFiles()).toEqual([])
 })
+
+test('goes with its model, even when the files of a model stay: nobody asked for it', async () => {
+  await using bench = await openBench()
+  bench.store.addModel(bench.model)
+  const place = await bench.fetch('a.bin')
+  expect(await bench.store.removeModel(bench.model.manifest, { deleteFiles: false })).toMatchObject(
+    {
+      filesDeleted: 1,
+    },
+  )
+  await expect(stat(place)).rejects.toThrow('ENOENT')
+})
+
+test('stays without its model once that was promised to be kept', async () => {
+  await using bench = await openBench()
+  bench.store.addModel(bench.model)
+  const place = await bench.fetch('a.bin')
+  bench.store.setPinned(bench.model.manifest, true)
+  await bench.store.removeModel(bench.model.manifest, { deleteFiles: false })
+  expect((await stat(place)).isFile()).toBe(true)
+})
+
+test('is discarded when it comes after its model was removed, and not while a model wants it', async () => {
+  await using bench = await openBench()
+  bench.store.addModel(bench.model)
+  const wanted = await bench.fetch('b.bin')
+  expect((await bench.store.discard(wanted)).filesDeleted).toBe(0)
+  await bench.store.removeModel(bench.model.manifest, { deleteFiles: false })
+  const late = await bench.fetch('a.bin')
+  expect((await bench.store.discard(late)).filesDeleted).toBe(1)
+  await expect(stat(late)).rejects.toThrow('ENOENT')
+})
