@@ -6,7 +6,7 @@
 
 import { spawn } from 'node:child_process'
 import { stat } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 import {
   IntegrityError,
   InvalidInputError,
@@ -61,6 +61,7 @@ export async function openClone(
   signal: AbortSignal,
 ): Promise<Clone> {
   const git = gitOf(folder, signal)
+  refusePromises(folder, await git(['config', '--list', '-z']))
   const found = await git(['rev-parse', '--verify', '--quiet', `${revision ?? 'HEAD'}^{commit}`])
   const commit = found.toString('latin1').trim()
   if (!isGitOid(commit)) {
@@ -177,21 +178,65 @@ function* parseBatch(answer: Buffer): Generator<readonly [oid: string, bytes: Bu
   }
 }
 
+/**
+ * Of a clone that lacks objects git asks a remote, by a program that the clone's own configuration names.
+ * Git before 2.45 has no switch for that, so that such a clone is not read at all.
+ */
+function refusePromises(folder: string, listed: Buffer): void {
+  const keys = listed
+    .toString('utf8')
+    .split('\0')
+    .map(setting => setting.split('\n', 1)[0]?.toLowerCase() ?? '')
+  const promise = keys.find(key => /^extensions\.partialclone$|^remote\..*\.promisor$/su.test(key))
+  if (promise === undefined) return
+  throw new InvalidInputError(`${folder} is a partial clone: git would fetch what it lacks`, {
+    hint: 'clone it again without --filter, or mirror the commit with commonweight mirror',
+  })
+}
+
 type Git = (args: readonly string[], input?: string) => Promise<Buffer>
+
+/** A clone's configuration may name programs: what reading objects would run is turned off. */
+const safeOptions = [
+  ['core.fsmonitor', 'false'],
+  ['core.hooksPath', '/dev/null'],
+  ['core.sshCommand', 'false'],
+  ['core.askPass', 'false'],
+  ['credential.helper', ''],
+  ['protocol.allow', 'never'],
+].flatMap(([key, value]) => ['-c', `${key}=${value}`])
+
+/** What a program needs to be found, and to know its user. */
+const keptVariables = ['PATH', 'HOME', 'USERPROFILE', 'SYSTEMROOT', 'XDG_CONFIG_HOME']
+
+/** Nothing of the daemon's own, such as tokens; and no way out, whatever the configuration allows. */
+function environmentOf(folder: string): NodeJS.ProcessEnv {
+  const kept = keptVariables.flatMap(name => {
+    const value = process.env[name]
+    return value === undefined ? [] : [[name, value] as const]
+  })
+  return {
+    ...Object.fromEntries(kept),
+    LC_ALL: 'C',
+    // Only this one overrules a protocol.NAME.allow of the clone: no protocol has this name.
+    GIT_ALLOW_PROTOCOL: 'none',
+    GIT_PROTOCOL_FROM_USER: '0',
+    GIT_NO_LAZY_FETCH: '1',
+    GIT_SSH_COMMAND: 'false',
+    GIT_ASKPASS: 'false',
+    GIT_TERMINAL_PROMPT: '0',
+    // A folder whose .git is none is not taken for a part of what lies around it.
+    GIT_CEILING_DIRECTORIES: dirname(resolve(folder)),
+  }
+}
 
 /** What git prints; nothing when it found nothing (code 1). */
 function gitOf(folder: string, signal: AbortSignal): Git {
-  // A clone's configuration may name programs: those that reading objects would run are turned off.
-  const safe = [
-    '-c',
-    'core.fsmonitor=false',
-    '-c',
-    'core.hooksPath=/dev/null',
-    '--no-optional-locks',
-  ]
+  const safe = [...safeOptions, '--no-optional-locks', '--no-pager']
   return async (args, input = '') => {
     const child = spawn('git', ['-C', folder, ...safe, ...args], {
       signal,
+      env: environmentOf(folder),
       stdio: ['pipe', 'pipe', 'pipe'],
     })
     const parts: Buffer[] = []

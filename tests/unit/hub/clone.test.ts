@@ -1,6 +1,6 @@
-import { symlink, writeFile } from 'node:fs/promises'
+import { rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { openClone, repoOfUrl } from '../../../src/hub/clone.ts'
 import { gitIn, makeClone } from '../../support/git-clone.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
@@ -61,4 +61,36 @@ test('refuses links', async () => {
   git('add', '-A')
   git('commit', '-q', '-m', 'link')
   await expect(openClone(folder, undefined, signal)).rejects.toThrow('symbolic link')
+})
+
+test.for([
+  ['extensions.partialClone', 'origin'],
+  ['remote.other.promisor', 'true'],
+] as const)('runs nothing of a clone that lacks objects (%s)', async ([key, value]) => {
+  await using scratch = await openScratchFolder()
+  const folder = scratch.file('clone')
+  await makeClone(folder, { a: { bytes: Buffer.from('a') } }, 'ssh://git@huggingface.co/org/evil')
+  const git = gitIn(folder)
+  const oid = git('rev-parse', 'HEAD:a').trim()
+  await rm(join(folder, '.git/objects', oid.slice(0, 2), oid.slice(2)))
+  const mark = scratch.file('ran')
+  git('config', 'remote.other.url', 'ssh://git@huggingface.co/org/evil')
+  git('config', 'protocol.ssh.allow', 'always')
+  git('config', 'core.sshCommand', `touch ${mark};`)
+  git('config', 'core.repositoryFormatVersion', '1')
+  git('config', key, value)
+  await expect(openClone(folder, undefined, signal)).rejects.toThrow('partial clone')
+  await expect(stat(mark)).rejects.toThrow('ENOENT')
+})
+
+test('gives git nothing of the environment that tells it where to look or what to run', async () => {
+  await using scratch = await openScratchFolder()
+  const folder = scratch.file('clone')
+  const commit = await makeClone(folder, { a: { bytes: Buffer.from('a') } }, 'x')
+  vi.stubEnv('GIT_DIR', scratch.file('elsewhere'))
+  vi.stubEnv('GIT_CONFIG_COUNT', '1')
+  vi.stubEnv('GIT_CONFIG_KEY_0', 'remote.x.promisor')
+  vi.stubEnv('GIT_CONFIG_VALUE_0', 'true')
+  onTestFinished(() => void vi.unstubAllEnvs())
+  expect(await openClone(folder, undefined, signal)).toMatchObject({ commit })
 })
