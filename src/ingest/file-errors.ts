@@ -30,6 +30,13 @@ export function readError(place: string, error: unknown): StorageError {
   return new StorageError(`reading ${shown(place)}: ${messageOf(error)}`, details)
 }
 
+/** What the system said of something at a place, as an error of ours; any other error as it is. */
+export function asReadError(place: string, error: unknown): unknown {
+  const code = systemCode(error)
+  // Those of Node itself are about how it was called.
+  return code === undefined || code.startsWith('ERR_') ? error : readError(place, error)
+}
+
 /** The kinds of thing that a path can lead to, as both Stats and Dirent tell them. */
 interface FileKind {
   isDirectory(): boolean

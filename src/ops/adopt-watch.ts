@@ -11,6 +11,7 @@ import { toHex } from '../core/bytes.ts'
 import { createSha256 } from '../core/digest.ts'
 import { CommonweightError, InvalidInputError, isAbort, messageOf } from '../core/errors.ts'
 import { second } from '../core/units.ts'
+import { asReadError } from '../ingest/file-errors.ts'
 import type { Store } from '../store/store.ts'
 import { adopt, type AdoptDeps, adoptFound, type AdoptOptions, cachesOf, scan } from './adopt.ts'
 import type { Selection } from './select.ts'
@@ -129,12 +130,16 @@ class Watch implements Adoption {
         all.tookMs += look.tookMs
       } catch (error) {
         signal.throwIfAborted()
-        if (!(error instanceof CommonweightError)) throw error
         // A disk that is not mounted: nothing is forgotten, and it may come back.
-        this.#deps.log.debug('a watched cache cannot be read', {
-          folder: cache.folder,
-          error: error.message,
-        })
+        const { folder } = cache
+        const { log } = this.#deps
+        const known = asReadError(folder, error)
+        if (known instanceof CommonweightError) {
+          log.debug('a watched cache cannot be read', { folder, error: known.message })
+        } else {
+          // Once again after the pause: one look that fails is no reason to watch no longer.
+          log.error('looking at a watched cache failed', { folder, error })
+        }
       }
     }
     return all

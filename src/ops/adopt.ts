@@ -11,6 +11,7 @@ import type { CID } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
 import { CommonweightError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
+import { asReadError } from '../ingest/file-errors.ts'
 import type { HashedFile, HashPool } from '../ingest/hash-file.ts'
 import { smallFileBytesMax } from '../ingest/hash-jobs.ts'
 import { importFiles } from '../ingest/import-files.ts'
@@ -171,9 +172,12 @@ class Adopting {
       return this.#how.dryRun ? this.#look(found) : await this.#share(found)
     } catch (error) {
       this.#options.signal.throwIfAborted()
-      if (!(error instanceof CommonweightError)) throw error
-      this.#deps.log.warn('not adopted', { path: found.folder, error: error.message })
-      return this.#refuse({ ...found, kind: 'refused', reason: error.message })
+      const { folder } = found
+      // Other programs write into their caches meanwhile: what the system refuses is of the file, and no bug.
+      const known = error instanceof CommonweightError ? error : asReadError(folder, error)
+      if (!(known instanceof CommonweightError)) throw error
+      this.#deps.log.warn('not adopted', { path: folder, error: known.message })
+      return this.#refuse({ ...found, kind: 'refused', reason: known.message })
     } finally {
       this.#progress.finished(found)
     }

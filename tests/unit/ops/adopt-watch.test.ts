@@ -41,10 +41,10 @@ afterEach(async () => {
   await opened.disposeAsync()
 })
 
-function start(): void {
+function start(pools: HashPool = pool): void {
   adoption = openAdoption({
     store,
-    pool,
+    pool: pools,
     clock,
     home: scratch.file('home'),
     modelsFolder: scratch.file('home/models'),
@@ -151,4 +151,27 @@ test('who waits for a turn can give up, and the next still waits for it', async 
   await next
   await running
   expect(names()).toEqual(['org/one', 'org/two'])
+})
+
+test.for([
+  ['by a bug', new TypeError('broken')],
+  ['as what it looked at was gone', Object.assign(new Error('ENOENT'), { code: 'ENOENT' })],
+] as const)('one look that fails %s does not end the watching', async ([, error]) => {
+  await mkdir(root)
+  await adopt({ watch: true })
+  await end()
+  let failures = 0
+  start({
+    ...pool,
+    async hashFiles(...args) {
+      failures += 1
+      if (failures === 1) throw error
+      return pool.hashFiles(...args)
+    },
+  })
+  await writeSnapshot(root, 'models--org--one', { 'a.bin': 'one' })
+  expect(await eventually(() => failures === 1)).toBe(true)
+  await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })
+  expect(await eventually(() => names().includes('org/two'))).toBe(true)
+  expect(names()).toContain('org/one')
 })
