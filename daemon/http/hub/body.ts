@@ -20,6 +20,8 @@ const smallPieceBytes = 256 * KiB
 const smallKeptMax = 128
 /** A reader that takes nothing for so long is gone, or wants to hold memory. */
 const readerPatienceMs = 2 * minute
+/** Nor may it be slower for longer than that: it has a place that others wait for. A line of 128 kbit/s. */
+const readerBytesPerSecondMin = 16 * KiB
 /** Clients of a hub give up after ten seconds without a byte. */
 const beatMs = 4 * second
 const firstByteMs = 8 * second
@@ -148,6 +150,8 @@ class Outlet implements Disposable {
   /** Since when there has been nothing to write, or a write has not been taken. */
   #quietSinceMs: number
   #isReading = false
+  /** How long the reader was waited for beyond what the least rate allows. */
+  #owedMs = 0
   /** Rejects the wait for the first piece. */
   #giveUp: ((error: Error) => void) | undefined
 
@@ -202,10 +206,17 @@ class Outlet implements Disposable {
     if (gone.aborted) left.reject(readerLeft())
     else
       response.write(bytes, error => {
-        this.#quiet(this.#isReading)
+        this.#taken(bytes.length)
         if (error) left.reject(readerLeft())
         else left.resolve()
       })
+  }
+
+  #taken(bytes: number): void {
+    const waitedMs = this.#isReading ? 0 : this.#deps.clock.monotonic() - this.#quietSinceMs
+    const allowedMs = (bytes / readerBytesPerSecondMin) * second
+    this.#owedMs = Math.max(0, this.#owedMs + waitedMs - allowedMs)
+    this.#quiet(this.#isReading)
   }
 
   #quiet(isReading: boolean): void {
@@ -224,7 +235,7 @@ class Outlet implements Disposable {
       }
       const quietMs = clock.monotonic() - this.#quietSinceMs
       if (!this.#isReading) {
-        if (quietMs >= readerPatienceMs) response.destroy()
+        if (this.#owedMs + quietMs >= readerPatienceMs) response.destroy()
       } else if (response.headersSent) {
         if (quietMs >= beatMs) this.#beat()
       } else if (quietMs >= patienceMs) {

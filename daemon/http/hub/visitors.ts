@@ -17,6 +17,12 @@ const requestsPerSecond = 200
 const requestsBurst = 2000
 /** Half of all: nobody keeps everybody else out. */
 const bodiesPerAddressMax = 64
+/** Of all addresses together: the other 32 of `bodiesMax` are for programs of this machine. */
+const bodiesOfVisitorsMax = 96
+/** The last of those are for who reads few: a machine has an IPv4 address and a /64, and so two names here. */
+const bodiesForFew = 16
+/** Workers of huggingface_hub: so many files are few. */
+const fewBodies = 8
 /** Two lines of 1 Gbit/s: one reader does not fill a line of 10. */
 const bytesPerSecondMax = 256 * MiB
 
@@ -65,7 +71,9 @@ export function openVisitors({ clock, isOurs = isLoopback }: VisitorsDeps): Visi
     reading(address) {
       if (isOurs(address)) return unlimited
       const visitor = visitorOf(address)
-      if (!bodies.add(visitor, bodiesPerAddressMax)) return undefined
+      const left = bodiesOfVisitorsMax - bodies.total
+      const most = left > bodiesForFew ? bodiesPerAddressMax : fewBodies
+      if (left <= 0 || !bodies.add(visitor, most)) return undefined
       return {
         allow: (count, signal) => allow({ bytes, clock, visitor }, count, signal),
         [Symbol.dispose]: () => bodies.remove(visitor),
@@ -77,16 +85,24 @@ export function openVisitors({ clock, isOurs = isLoopback }: VisitorsDeps): Visi
 /** How many of each name there are; a name of none is not remembered. */
 class Counts {
   readonly #counts = new Map<string, number>()
+  #total = 0
+
+  /** Of all names. */
+  get total(): number {
+    return this.#total
+  }
 
   add(name: string, most: number): boolean {
     const count = this.#counts.get(name) ?? 0
     if (count >= most) return false
     this.#counts.set(name, count + 1)
+    this.#total += 1
     return true
   }
 
   remove(name: string): void {
     const count = this.#counts.get(name) ?? 0
+    if (count > 0) this.#total -= 1
     if (count > 1) this.#counts.set(name, count - 1)
     else this.#counts.delete(name)
   }

@@ -12,9 +12,13 @@ class FakeResponse extends Writable {
   readonly writes: Buffer[] = []
   takesNothing = false
 
+  /** Takes what was written last. */
+  take: () => void = () => undefined
+
   override _write(chunk: Buffer, _: string, done: () => void): void {
     // A copy: the memory is used again once this was taken.
     this.writes.push(Buffer.from(chunk))
+    this.take = done
     if (!this.takesNothing) done()
   }
 
@@ -107,3 +111,32 @@ test('cuts off a reader that takes nothing', async () => {
   expect(await sent).not.toBe('sent')
   expect(response.destroyed).toBe(true)
 })
+
+/** A file of which every read gives a piece at once. */
+function endless(bytes: number): OpenedFile {
+  return {
+    isWhole: true,
+    read: (_, into) => Promise.resolve(into.subarray(0, bytes)),
+    [Symbol.dispose]() {},
+  }
+}
+
+test.for([
+  ['8 KiB', 8 * 1024, true],
+  ['32 KiB', 32 * 1024, false],
+] as const)(
+  'a reader that takes %s a second for five minutes is cut off, or served',
+  async ([, bytesPerSecond, isCut]) => {
+    const pieceBytes = 10 * bytesPerSecond
+    const { clock, response } = send(endless(pieceBytes), 2 ** 40)
+    response.takesNothing = true
+    await settle()
+    for (let passed = 0; passed < 300 && !response.destroyed; passed += 10) {
+      await clock.advance(10 * second)
+      response.take()
+      await settle()
+    }
+    expect(response.destroyed).toBe(isCut)
+    response.destroy()
+  },
+)

@@ -74,6 +74,22 @@ test('an address reads 64 files at a time', () => {
   expect(visitors.reading(lab)).toBeDefined()
 })
 
+test('a machine with two addresses leaves room for others, and all of them for this machine', () => {
+  const { visitors } = open()
+  const greedy = (address: string): number => {
+    let taken = 0
+    while (visitors.reading(address) !== undefined) taken += 1
+    return taken
+  }
+  expect(greedy(lab)).toBe(64)
+  expect(greedy('2001:db8::1')).toBe(16)
+  expect(greedy('192.168.1.8')).toBe(8)
+  expect(greedy('192.168.1.9')).toBe(8)
+  // 96 of the 128 that there are.
+  expect(greedy('192.168.1.10')).toBe(0)
+  expect(visitors.reading('127.0.0.1')).toBeDefined()
+})
+
 test('an address gets 256 MiB a second over all that it reads', async () => {
   const { clock, visitors } = open()
   let sent = 0
