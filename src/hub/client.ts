@@ -8,7 +8,7 @@ import type { IncomingHttpHeaders, IncomingMessage } from 'node:http'
 import type { Clock } from '../core/clock.ts'
 import { InvalidInputError, LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
-import { formatBytes, formatDuration, KiB, MiB, second } from '../core/units.ts'
+import { formatBytes, formatDuration, KiB, MiB, minute, second } from '../core/units.ts'
 import { literalOf, type Lookup, systemLookup, zoneOf } from '../net/web/address-guard.ts'
 import { Connections, networkFault, type Target } from '../net/web/connections.ts'
 import { backoffMs, hubPatience } from './patience.ts'
@@ -23,6 +23,11 @@ export const answerBytesMax = 32 * MiB
 const answerHeadBytesMax = 64 * KiB
 /** To connect, for the head of an answer, between two packets. */
 const silenceMs = 30 * second
+/** The body of a redirect that is read for the sake of its connection; a hub's has 1 KiB. */
+const droppedBytesMax = 64 * KiB
+/** Of an answer of the API, after `silenceMs`; and however fast it comes, it ends. */
+const leastBytesPerSecond = 4 * KiB
+const answerMsMax = 10 * minute
 /** Failures in a row of one request; at the end it waits half a minute each. */
 const failuresMax = 6
 /** Windows of five minutes that one request waits for. */
@@ -58,6 +63,15 @@ export interface Answer {
   /** Where it came from. */
   readonly url: URL
   readonly response: IncomingMessage
+}
+
+export interface JsonAnswer {
+  readonly value: unknown
+  readonly headers: IncomingHttpHeaders
+  /** How long it was. */
+  readonly bytes: number
+  /** Where it came from: another path when the hub redirected. */
+  readonly url: URL
 }
 
 /** Throws InvalidInputError unless an operator may name this URL. */
@@ -157,16 +171,21 @@ export class HubClient implements Disposable {
     path: string,
     refuse: (status: number, headers: IncomingHttpHeaders, text: string) => Error,
     signal: AbortSignal,
-  ): Promise<{ readonly value: unknown; readonly headers: IncomingHttpHeaders }> {
+  ): Promise<JsonAnswer> {
     const { status, headers, response, url } = await this.get(
       path,
       { accept: 'application/json', 'accept-encoding': 'identity' },
       signal,
     )
-    const bytes = await readAll(response, answerBytesMax, `the answer of ${url.host}`)
+    const bytes = await this.#readAnswer(response, url)
     if (status !== 200) throw refuse(status, headers, errorText(headers, bytes))
     try {
-      return { value: JSON.parse(bytes.toString('utf8')) as unknown, headers }
+      return {
+        value: JSON.parse(bytes.toString('utf8')) as unknown,
+        headers,
+        bytes: bytes.length,
+        url,
+      }
     } catch (error) {
       const type = headers['content-type'] ?? 'no type'
       throw new ProtocolError(`${url.host} answered ${path} with what is no JSON (${type})`, {
@@ -174,6 +193,20 @@ export class HubClient implements Disposable {
         hint: 'is this the URL of a hub?',
       })
     }
+  }
+
+  /** Silence ends an answer; so does one that drips. */
+  #readAnswer(response: IncomingMessage, { host }: URL): Promise<Buffer> {
+    const { clock } = this.#deps
+    const startedMs = clock.monotonic()
+    const graceMs = this.#options.silenceMs ?? silenceMs
+    return readAll(response, answerBytesMax, `the answer of ${host}`, length => {
+      const patienceMs = graceMs + (length / leastBytesPerSecond) * second
+      if (clock.monotonic() - startedMs <= Math.min(patienceMs, answerMsMax)) return
+      throw new UnavailableError(`the answer of ${host} comes too slowly`, {
+        hint: 'try again later, or from another network',
+      })
+    })
   }
 
   [Symbol.dispose](): void {
@@ -212,8 +245,7 @@ export class HubClient implements Disposable {
       if (!redirectStatuses.has(status) || location === undefined) {
         return { status, headers: answered, hubHeaders, url: target.url, response }
       }
-      // Its connection is kept when the short body is read to the end.
-      response.resume()
+      dropBody(response)
       if (redirects === redirectsMax) {
         throw new ProtocolError(`${first.host} redirects more than ${redirectsMax} times`)
       }
@@ -272,11 +304,19 @@ export class HubClient implements Disposable {
 
 const redirectStatuses: ReadonlySet<number> = new Set([301, 302, 303, 307, 308])
 
+/** A connection is kept when a body that is known to be short is read to its end. */
+function dropBody(response: IncomingMessage): void {
+  const length = Number(response.headers['content-length'] ?? Infinity)
+  if (length <= droppedBytesMax) response.resume()
+  else response.destroy()
+}
+
 /** Rejects with LimitError when the body is longer, and with UnavailableError when it breaks off. */
 export async function readAll(
   response: IncomingMessage,
   bytesMax: number,
   what: string,
+  onLength?: (length: number) => void,
 ): Promise<Buffer> {
   const parts: Buffer[] = []
   let length = 0
@@ -286,6 +326,7 @@ export async function readAll(
       if (length > bytesMax) {
         throw new LimitError(`${what} has more than ${formatBytes(bytesMax)}`)
       }
+      onLength?.(length)
       parts.push(part)
     }
   } catch (error) {

@@ -15,9 +15,12 @@ import {
   UnavailableError,
 } from '../core/errors.ts'
 import { fileBytesMax } from '../core/limits.ts'
+import { formatBytes, MiB } from '../core/units.ts'
 import { manifestFilesMax } from '../manifest/manifest.ts'
+import { pathBytesMax } from '../manifest/paths.ts'
 import { isRepoName } from '../manifest/source.ts'
 import { type Answer, HubClient, type HubDeps, type HubOptions } from './client.ts'
+import { isDeep } from './card.ts'
 import { apiPath, encodePath, formatHubRef, type HubRef, type HubRepo, resolvePath } from './ref.ts'
 
 export type { HubDeps, HubOptions } from './client.ts'
@@ -83,6 +86,8 @@ export interface FilePlace extends HubRepo {
 const pagesMax = 2000
 /** Files and folders of one commit. */
 const entriesMax = 2 * manifestFilesMax
+/** All pages together: 0.4 KiB for each entry, and as much again. */
+const listBytesMax = 160 * MiB
 /** Branches and tags that are remembered, of each kind. */
 const refsMax = 1000
 /** Where files were found at a CDN; its signed URLs are good for an hour. */
@@ -129,14 +134,23 @@ class HttpHub implements Hub {
     const what = formatHubRef({ ...repo, revision: commit })
     let path: string | undefined = apiPath(repo, `/tree/${commit}?recursive=true&expand=false`)
     let entries = 0
+    let bytes = 0
     for (let page = 0; path !== undefined; page += 1) {
-      const { value, headers } = await this.#client.getJson(path, refusalOf(what), signal)
-      const found = parse(treeSchema, value)
+      const answer = await this.#client.getJson(path, refusalOf(what), signal)
+      const { headers } = answer
+      bytes += answer.bytes
+      if (bytes > listBytesMax) {
+        throw new LimitError(`the list of ${what} has more than ${formatBytes(listBytesMax)}`)
+      }
+      const found = parse(treeSchema, answer.value)
       entries += found.length
       if (page === pagesMax || entries > entriesMax) {
         throw new LimitError(`${what} lists more than ${entriesMax} files and folders`)
       }
-      files.push(...found.flatMap(fileOf))
+      for (const entry of found) {
+        const file = fileOf(entry)
+        if (file !== undefined) files.push(file)
+      }
       path = nextPage(headers, this.#client.upstream)
     }
     return files
@@ -239,8 +253,9 @@ const refsSchema = z.object({
 })
 
 const entrySchema = z.object({
-  type: z.string(),
-  path: z.string(),
+  type: shortText,
+  // What is longer is no path of a model; a unit has a byte or more.
+  path: z.string().max(pathBytesMax),
   oid,
   size: z.number().int().nonnegative().max(fileBytesMax).default(0),
   lfs: z.object({ oid: sha256, size: z.number().int().nonnegative().max(fileBytesMax) }).nullish(),
@@ -276,7 +291,7 @@ function infoOf(ref: HubRef, answer: z.infer<typeof infoSchema>): HubInfo {
     pipelineTag: answer.pipeline_tag ?? undefined,
     libraryName: answer.library_name ?? undefined,
     lastModified: answer.lastModified ?? undefined,
-    cardData: cardData ?? null,
+    cardData: isDeep(cardData) ? null : (cardData ?? null),
   }
 }
 
@@ -286,21 +301,19 @@ function named(refs: readonly z.infer<typeof refSchema>[]): Record<string, strin
   )
 }
 
-function fileOf(entry: z.infer<typeof entrySchema>): HubFile[] {
-  if (entry.type === 'directory') return []
+function fileOf(entry: z.infer<typeof entrySchema>): HubFile | undefined {
+  if (entry.type === 'directory') return undefined
   if (entry.type !== 'file') {
     throw new ProtocolError(`${entry.path} is a ${entry.type.slice(0, 40)}, not a file`)
   }
   const { path, lfs, xetHash } = entry
-  return [
-    {
-      path,
-      size: lfs?.size ?? entry.size,
-      gitOid: entry.oid,
-      sha256: lfs?.oid,
-      xetHash: xetHash ?? undefined,
-    },
-  ]
+  return {
+    path,
+    size: lfs?.size ?? entry.size,
+    gitOid: entry.oid,
+    sha256: lfs?.oid,
+    xetHash: xetHash ?? undefined,
+  }
 }
 
 /** Only path and query are taken: a mirror of a hub may name the hub itself here. */

@@ -15,11 +15,17 @@ import {
   ProtocolError,
   UnavailableError,
 } from '../../src/core/errors.ts'
+import { systemClock } from '../../src/core/clock.ts'
 import { KiB, MiB } from '../../src/core/units.ts'
 import type { MirroredEvent } from '../../src/api/contract.ts'
 import { openHub } from '../../src/hub/hub.ts'
 import { type MirrorFixture, openMirrorFixture } from '../support/mirror-fixture.ts'
-import { type MockExchange, type MockHub, openMockHub } from '../support/mock-hub.ts'
+import {
+  type MockExchange,
+  type MockHub,
+  type MockRequest,
+  openMockHub,
+} from '../support/mock-hub.ts'
 import { filesBelow, seededBytes, tensorFile } from '../support/model-files.ts'
 import { ggufFile, ggufString, keyValue, tensorInfo } from '../support/weight-files.ts'
 
@@ -101,6 +107,7 @@ function misbehave(
 
 const isCdn = ({ server }: MockExchange): boolean => server === 'cdn'
 const isTree = ({ url }: MockExchange): boolean => url.includes('/tree/')
+const isTreeUrl = ({ url }: MockRequest): boolean => url.includes('/tree/')
 const isResolve = ({ url }: MockExchange): boolean => url.includes('/resolve/')
 const always = Infinity
 
@@ -319,6 +326,88 @@ test('an answer without end is cut off', async () => {
     more()
   })
   await expect(mirror()).rejects.toThrow(LimitError)
+})
+
+test('a list of long paths is refused at its first page', async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, always, ({ response, url }) => {
+    response.setHeader('link', `<${hub.url}${url}>; rel="next"`)
+    const entry = { type: 'file', path: 'a'.repeat(MiB), oid: 'a'.repeat(40), size: 1 }
+    response.writeHead(200).end(JSON.stringify([entry]))
+  })
+  await expect(mirror()).rejects.toThrow(ProtocolError)
+  expect(hub.requests.filter(isTreeUrl)).toHaveLength(1)
+})
+
+test('the pages of a list are bounded together', { timeout: 60_000 }, async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, always, ({ response, url }) => {
+    response.setHeader('link', `<${hub.url}${url}>; rel="next"`)
+    response.writeHead(200).end(Buffer.concat([Buffer.from('[]'), Buffer.alloc(31 * MiB, 0x20)]))
+  })
+  await expect(mirror()).rejects.toThrow('more than 160 MiB')
+  expect(hub.requests.filter(isTreeUrl)).toHaveLength(6)
+})
+
+test('a page of very many entries is taken', { timeout: 60_000 }, async () => {
+  hub.commit('org/m', files)
+  const text = Array.from(
+    { length: 190_000 },
+    (_, at) => `{"type":"file","path":"${at}","oid":"${'a'.repeat(40)}","size":1}`,
+  )
+  misbehave(isTree, 1, ({ response }) => void response.writeHead(200).end(`[${text.join()}]`))
+  await expect(mirror('hf:org/m', { include: ['nothing'] })).rejects.toThrow(CommonweightError)
+})
+
+test('a model card that nests without end is left out', async () => {
+  const commit = hub.commit('org/m', files)
+  const deep = `${'['.repeat(3_000_000)}${']'.repeat(3_000_000)}`
+  misbehave(
+    ({ url }) => url.includes('/revision/'),
+    1,
+    ({ response }) => {
+      response.writeHead(200).end(`{"id":"org/m","sha":"${commit}","cardData":${deep}}`)
+    },
+  )
+  expect(await mirror()).toMatchObject({ commit, whole: true })
+})
+
+test('an answer that drips is given up', async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, always, ({ response }) => {
+    response.writeHead(200)
+    const drip = setInterval(() => response.write(' '), 50)
+    response.on('close', () => clearInterval(drip))
+  })
+  const { log } = here.deps
+  using asked = openHub(
+    { clock: systemClock, log, onNotice: () => undefined },
+    { upstream: hub.url, allowPrivate: false, agent: 'test', silenceMs: 300 },
+  )
+  const listing = asked.files(
+    { type: 'model', repo: 'org/m' },
+    'a'.repeat(40),
+    new AbortController().signal,
+  )
+  await expect(listing).rejects.toThrow('too slowly')
+})
+
+test('of the body of a redirect nothing is read that may be long', async () => {
+  hub.commit('org/m', files)
+  let sent = 0
+  let hasClosed = false
+  misbehave(isResolve, 1, ({ response, url }) => {
+    response.writeHead(302, { location: `${hub.url}${url}` })
+    const more = (): void => {
+      for (; !response.destroyed && response.write(Buffer.alloc(MiB));) sent += 1
+    }
+    response.on('drain', more)
+    response.on('close', () => (hasClosed = true))
+    more()
+  })
+  await mirror()
+  expect(hasClosed).toBe(true)
+  expect(sent).toBeLessThan(16)
 })
 
 test('a list that leads back to itself ends', async () => {
