@@ -16,7 +16,7 @@ import {
 } from '../wire/messages.ts'
 import { RequestTable } from '../wire/requests.ts'
 import type { FrameTransport } from '../wire/transport.ts'
-import type { BufferPool } from './buffers.ts'
+import type { BufferPool } from '../core/buffers.ts'
 
 /** A peer that is there says hello within a few round trips, also when its machine is busy. */
 const helloTimeoutMs = 10 * second

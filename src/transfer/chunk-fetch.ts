@@ -3,6 +3,7 @@
  * when the source has threads that do.
  */
 
+import type { BufferPool } from '../core/buffers.ts'
 import { IntegrityError, ProtocolError, StorageError } from '../core/errors.ts'
 import { verifyDigest } from '../dag/verify.ts'
 import type { Partial } from '../store/partial.ts'
@@ -12,6 +13,8 @@ import type { BulkRequest, BulkSource, Source } from './source.ts'
 export interface ChunkFetch {
   readonly source: Source
   readonly partial: Partial
+  /** For bytes that come through this thread. */
+  readonly buffers: BufferPool
   readonly chunk: BulkRequest
   /** Counts until the chunk has arrived. */
   readonly signal: AbortSignal
@@ -38,11 +41,13 @@ export function fetchChunk(fetch: ChunkFetch): Promise<ChunkOutcome> {
 }
 
 async function fetchHere(fetch: ChunkFetch): Promise<ChunkOutcome> {
-  const { source, partial, chunk, signal } = fetch
+  const { source, partial, buffers, chunk, signal } = fetch
   const { index, length, digest } = chunk
   let bytes: Uint8Array
+  let buffer: Uint8Array | undefined
+  const allocate = (size: number): Uint8Array => (buffer = buffers.take(size))
   try {
-    bytes = await source.fetchChunk(chunk, { signal })
+    bytes = await source.fetchChunk(chunk, { signal, allocate })
     if (bytes.length !== length) throw new ProtocolError(`${bytes.length} bytes, not ${length}`)
   } catch (error) {
     return failed(fetch, error)
@@ -52,6 +57,8 @@ async function fetchHere(fetch: ChunkFetch): Promise<ChunkOutcome> {
   try {
     const block = verifyDigest(digest, bytes)
     await fetch.locally(() => partial.write(index, block))
+    // Only now: what a failed or cancelled request left may still be written to.
+    if (buffer !== undefined) buffers.give(buffer)
     return { type: 'chunk-verified' }
   } catch (error) {
     if (error instanceof IntegrityError) return { type: 'chunk-bad', reason: error }

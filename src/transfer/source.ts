@@ -49,6 +49,11 @@ export interface BulkOptions extends SourceOptions {
   readonly onChecked: () => void
 }
 
+export interface ChunkOptions extends SourceOptions {
+  /** Gives memory for the bytes, at least so much; a source may have its own. */
+  readonly allocate?: (bytes: number) => Uint8Array
+}
+
 /** Fetches chunks past this thread: they are checked and written elsewhere. */
 export interface BulkSource {
   /**
@@ -91,7 +96,7 @@ export interface Source {
    */
   fetchTable(key: CID, size: number | undefined, options: SourceOptions): Promise<Uint8Array>
   /** The bytes of one chunk, exactly `length`, unverified. Aborting tells the source to forget it. */
-  fetchChunk(request: ChunkRequest, options: SourceOptions): Promise<Uint8Array>
+  fetchChunk(request: ChunkRequest, options: ChunkOptions): Promise<Uint8Array>
   /** A faster way to the same chunks, while there is one. */
   readonly bulk?: BulkSource | undefined
   /** It broke the rules or sent bad bytes: end it for this session, and say why. */

@@ -3,6 +3,7 @@
  * publishes files. Decides nothing itself but when to give up.
  */
 
+import { BufferPool } from '../core/buffers.ts'
 import { UnavailableError } from '../core/errors.ts'
 import { second } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
@@ -26,6 +27,8 @@ import type { Tally } from './tally.ts'
 const tickMs = second / 4
 /** For how long a source that gave bytes counts as one of those that give. */
 const activeMs = 5 * second
+/** MiB kept for chunks that come through this thread: half of what may be in flight. */
+const buffersKept = 32
 /** Sources that come and go would otherwise fill the terminal with "waiting". */
 const noticeMs = 30 * second
 
@@ -37,6 +40,7 @@ export class SwarmRun {
   readonly #options: DownloadOptions & { readonly tally: Tally }
   readonly #session: Session
   readonly #tables: TableFetcher
+  readonly #buffers = new BufferPool(buffersKept)
   readonly #whole: WholeFiles | undefined
   readonly #files: RunFiles
   readonly #fileByRoot = new Map<string, number>()
@@ -328,6 +332,7 @@ export class SwarmRun {
       const outcome = await fetchChunk({
         source,
         partial,
+        buffers: this.#buffers,
         chunk: { root: wanted.root, index, offset, length, digest },
         signal: request.signal,
         onArrived: () => {

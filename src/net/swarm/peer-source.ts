@@ -74,13 +74,14 @@ export function openPeerSource(
         signal,
       })
     },
-    fetchChunk({ root, index, length }, { signal }) {
+    fetchChunk({ root, index, length }, { signal, allocate }) {
       plane?.want()
       return (lanes?.back ?? channel).request({
         type: frameTypes.getChunk,
         payload: encodeChunkAsk({ root, index }),
         answer: { shape: 'exact', bytes: Math.min(length, chunkBytesMax) },
         signal,
+        ...(allocate === undefined ? {} : { allocate }),
       })
     },
     ban: onBan,

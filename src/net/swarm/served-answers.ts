@@ -1,6 +1,6 @@
 /** What a peer asked for, read from the store within the byte budgets that all peers share. */
 
-import type { BufferPool } from '../../bulk/buffers.ts'
+import type { BufferPool } from '../../core/buffers.ts'
 import type { CID } from '../../core/cid.ts'
 import type { Clock } from '../../core/clock.ts'
 import { IntegrityError, isAbort, messageOf, NotFoundError } from '../../core/errors.ts'

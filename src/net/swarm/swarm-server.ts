@@ -3,7 +3,7 @@
  * the telling of changes, and the dropping of peers that stopped reading.
  */
 
-import { BufferPool } from '../../bulk/buffers.ts'
+import { BufferPool } from '../../core/buffers.ts'
 import type { Clock } from '../../core/clock.ts'
 import { UnavailableError } from '../../core/errors.ts'
 import { MiB, minute, second } from '../../core/units.ts'

@@ -1,5 +1,5 @@
 import { beforeEach, expect, test, vi } from 'vitest'
-import { BufferPool } from '../../../src/bulk/buffers.ts'
+import { BufferPool } from '../../../src/core/buffers.ts'
 import { LaneClient } from '../../../src/bulk/lane-client.ts'
 import { LimitError, ProtocolError, UnavailableError } from '../../../src/core/errors.ts'
 import { KiB, MiB } from '../../../src/core/units.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { BufferPool } from '../../../src/bulk/buffers.ts'
+import { BufferPool } from '../../../src/core/buffers.ts'
 import { KiB, MiB } from '../../../src/core/units.ts'
 
 test('gives the buffer that came back last', () => {

@@ -3,8 +3,8 @@
  * system has to find and clear its pages. How many are out at a time is bounded by whoever takes them.
  */
 
-import { chunkBytesMax } from '../core/limits.ts'
-import { KiB } from '../core/units.ts'
+import { chunkBytesMax } from './limits.ts'
+import { KiB } from './units.ts'
 
 /** Smaller chunks get memory of their own size: thousands of them may be in flight. */
 const pooledBytesMin = 64 * KiB
@@ -22,7 +22,7 @@ export class BufferPool {
 
   /** At least `bytes`, not zeroed. */
   take(bytes: number): Uint8Array {
-    if (bytes < pooledBytesMin) return Buffer.allocUnsafeSlow(bytes)
+    if (bytes <= pooledBytesMin) return Buffer.allocUnsafeSlow(bytes)
     return this.#free.pop() ?? Buffer.allocUnsafeSlow(chunkBytesMax)
   }
 
