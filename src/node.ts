@@ -35,7 +35,7 @@ import { openGrowingHashes } from './ingest/growing-hash.ts'
 import { type HashPool, openHashPool } from './ingest/hash-file.ts'
 import { type Net, openNet, type NetOptions } from './net/net.ts'
 import { type CacheOptions, type Gateway, openGateway } from './ops/gateway.ts'
-import { nameModel } from './ops/gateway-names.ts'
+import { nameModel, namesOf, unbindName } from './ops/gateway-names.ts'
 import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkOf } from './ops/link.ts'
 import { sourceView } from './ops/hub-facts.ts'
@@ -125,6 +125,8 @@ export interface Node extends AsyncDisposable {
   pin(ref: string, pinned: boolean): ModelView
   /** Gives a model the name that the gateway answers to; of a link, the model need not be held. */
   name(name: string, ref: string): NamedView
+  /** All that the gateway answers to. */
+  names(): NamedView[]
   remove(ref: string, options: { files: boolean }): Promise<RemovedView>
   gc(options: { dryRun: boolean }): Promise<RemovedView>
   providers(ref: string, signal: AbortSignal): AsyncIterable<ProviderView>
@@ -245,7 +247,10 @@ function networkOf({ store, net, log, adoption }: Services): NetworkSide {
   }
 }
 
-type ModelsSide = Pick<Node, 'gc' | 'link' | 'models' | 'name' | 'pin' | 'remove' | 'show'>
+type ModelsSide = Pick<
+  Node,
+  'gc' | 'link' | 'models' | 'name' | 'names' | 'pin' | 'remove' | 'show'
+>
 
 function modelsOf({ store, net, webSeeds }: Services): ModelsSide {
   return {
@@ -268,7 +273,12 @@ function modelsOf({ store, net, webSeeds }: Services): ModelsSide {
       return modelView(findModel(store, ref))
     },
     name: (name, ref) => nameModel(store, name, ref),
+    names: () => namesOf(store),
     async remove(ref, { files }) {
+      const unbound = unbindName(store, ref)
+      if (unbound !== undefined) {
+        return removedView(unbound, { filesDeleted: 0, bytesFreed: 0, kept: [] })
+      }
       const { manifest, name } = findModel(store, ref)
       const cid = manifest.toString()
       const refs = [name, `hf:${name}`]

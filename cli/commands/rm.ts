@@ -9,7 +9,9 @@ import { plural, printable } from '../text.ts'
 
 export function define(command: Command, context: Context): void {
   command
-    .description('Forgets a model: it is no longer shared, announced or listed.')
+    .description(
+      'Forgets a model: it is no longer shared, announced or listed. Of a name that is only bound to a link, that.',
+    )
     .argument('<REF>', refAbout)
     .option('--files', 'also delete its files in the home', false)
     .addHelpText('after', () =>

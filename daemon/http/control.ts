@@ -51,6 +51,8 @@ function modelRoutes(app: FastifyInstance, { node }: ControlDeps): void {
     return reply.send(node.pin(ref, pinned))
   })
 
+  app.get(api.routes.name, async () => ({ names: node.names() }))
+
   app.post(api.routes.name, ({ body }, reply): FastifyReply => {
     const { name, ref } = parse(api.nameRequestSchema, body)
     return reply.send(node.name(name, ref))

@@ -28,6 +28,7 @@ export interface Client {
   remove(ref: string, what: { files: boolean }, signal?: AbortSignal): Promise<api.RemovedView>
   pin(ref: string, pinned: boolean, signal?: AbortSignal): Promise<api.ModelView>
   name(name: string, ref: string, signal?: AbortSignal): Promise<api.NamedView>
+  names(signal?: AbortSignal): Promise<api.NamedView[]>
   /** With web seeds that are written into it. */
   link(ref: string, webSeeds: readonly string[], signal?: AbortSignal): Promise<api.LinkView>
   gc(request: { dryRun: boolean }, signal?: AbortSignal): Promise<api.RemovedView>
@@ -89,6 +90,8 @@ export function openClient(paths: HomePaths): Client {
       call(api.modelSchema, { path: routes.pin, body: { ref, pinned }, signal }),
     name: (name, ref, signal) =>
       call(api.namedSchema, { path: routes.name, body: { name, ref }, signal }),
+    names: async signal =>
+      (await call(api.namesResponseSchema, { path: routes.name, signal })).names,
     link(ref, webSeeds, signal) {
       const seeds = webSeeds.map(url => `&ws=${encodeURIComponent(url)}`).join('')
       return call(api.linkSchema, { path: `${query(routes.link, { ref })}${seeds}`, signal })

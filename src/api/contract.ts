@@ -316,6 +316,7 @@ export const namedSchema = z.strictObject({
   held: z.boolean(),
 })
 export type NamedView = z.infer<typeof namedSchema>
+export const namesResponseSchema = z.strictObject({ names: z.array(namedSchema) })
 export const removeQuerySchema = z.strictObject({
   ref: refSchema,
   files: z.enum(['true', 'false']).default('false'),

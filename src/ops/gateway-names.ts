@@ -1,6 +1,7 @@
 /** Names that the gateway answers to, given by the user of this node. */
 
 import type { NamedView } from '../api/contract.ts'
+import type { CID } from '../core/cid.ts'
 import { InvalidInputError } from '../core/errors.ts'
 import type { Store } from '../store/store.ts'
 import { findModel } from './models.ts'
@@ -32,4 +33,27 @@ export function nameModel(store: NamingStore, name: string, text: string): Named
     store.bindName(name, { manifest, link: formatLink({ ...ref, name }) })
   }
   return { type: 'named', name, manifest: manifest.toString(), held: isHeld }
+}
+
+/** All that the gateway answers to. */
+export function namesOf(store: Pick<Store, 'model' | 'names'>): NamedView[] {
+  return store.names().map(({ name, manifest }) => ({
+    type: 'named',
+    name,
+    manifest: manifest.toString(),
+    held: store.model(manifest) !== undefined,
+  }))
+}
+
+/** Forgets a name that is bound to a link and is no model's; returns what it meant, undefined for any other. */
+export function unbindName(
+  store: Pick<Store, 'findName' | 'models' | 'unbindName'>,
+  text: string,
+): CID | undefined {
+  const ref = parseRef(text)
+  if (ref.kind !== 'name' || store.models().some(({ name }) => name === ref.name)) return undefined
+  const bound = store.findName(ref.name)
+  if (bound?.name !== ref.name) return undefined
+  store.unbindName(ref.name)
+  return bound.manifest
 }

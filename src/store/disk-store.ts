@@ -145,6 +145,10 @@ export class DiskStore implements Store {
     this.#parts.state.bindName(name, model)
   }
 
+  unbindName(name: string): void {
+    this.#parts.state.unbindName(name)
+  }
+
   putOrigin(origin: Origin): void {
     this.#parts.models.require(origin.manifest)
     this.#parts.state.putOrigin(origin)

@@ -170,6 +170,10 @@ export class StateDb {
     })
   }
 
+  unbindName(name: string): void {
+    this.#db.run('DELETE FROM name WHERE name = ?', name)
+  }
+
   putCached(place: string, readAtMs: number): void {
     this.#db.run('INSERT OR REPLACE INTO cached (place, read_ms) VALUES (?, ?)', place, readAtMs)
   }

@@ -222,6 +222,8 @@ export interface Store extends BlockReader, AsyncDisposable {
   names(): NamedModel[]
   /** Gives a name to a model that need not be held; whatever had the name goes on without it. */
   bindName(name: string, model: { readonly manifest: CID; readonly link: string }): void
+  /** Forgets the link that the name is bound to; a model that is held keeps its name. */
+  unbindName(name: string): void
   /** Of a model that is held; replaces what was known. It goes with the model. */
   putOrigin(origin: Origin): void
   originOf(manifest: CID): Origin | undefined

@@ -100,3 +100,21 @@ test('a name is one that clients of a hub can ask for', async () => {
   })
   expect(succeeded(await machine.cw('show', 'org/model')).lines[0]).toMatchObject({ manifest })
 })
+
+test('names are listed, and one that is only bound to a link is forgotten by rm', async () => {
+  await using stage = await openStage()
+  const machine = await stage.start('names')
+  const folder = await writeFiles(stage.file('model'), { 'a.bin': weights })
+  const { manifest } = await seed(machine, folder, '--name', 'org/here')
+  const far = 'bafyreigdmqpykrgxyaxtlafqpqhzrb7qy2rh75nldvfd4tucqmqqme5yje'
+  succeeded(await machine.cw('name', 'org/far', `cw://${far}`))
+  const here = { type: 'named', name: 'org/here', manifest, held: true }
+  expect(succeeded(await machine.cw('name')).lines).toEqual([
+    { type: 'named', name: 'org/far', manifest: far, held: false },
+    here,
+  ])
+  expect((await machine.cw('name', 'org/far')).code).toBe(2)
+  expect(succeeded(await machine.cw('rm', 'org/far')).last).toMatchObject({ manifest: far })
+  expect(succeeded(await machine.cw('name')).lines).toEqual([here])
+  expect((await machine.cw('rm', 'org/far')).code).toBe(4)
+})

@@ -139,6 +139,7 @@ export function openFakeNode(
         throw new NotFoundError('a fake node has no files')
       },
     },
+    names: () => [],
     name(name, ref) {
       const { manifest } = find(ref)
       return { type: 'named', name, manifest, held: true }
