@@ -27,7 +27,10 @@ export function define(command: Command, context: Context): void {
     .argument('<PATH>', 'a git clone, or a folder with all files of a commit')
     .option('--source <HF-REPO>', 'hf:ORG/MODEL@COMMIT; a clone knows its own')
     .option('--upstream <URL>', 'the hub, or a mirror of it (default: https://huggingface.co)')
-    .option('--token-file <FILE>', 'file with a token of the hub (or HF_TOKEN)')
+    .option(
+      '--token-file <FILE>',
+      'file with a token of the hub (or HF_TOKEN, for https://huggingface.co alone)',
+    )
     .option('--allow-gated', 'also what the hub gives only to those who accept its terms', false)
     .option('--detach', detachAbout, false)
     .addHelpText('after', () =>
@@ -55,7 +58,7 @@ export function define(command: Command, context: Context): void {
 
 async function importFolder(context: Context, path: string, options: ImportOptions): Promise<void> {
   const { source, upstream, allowGated, detach } = options
-  const token = await hubToken(context, options.tokenFile)
+  const token = await hubToken(context, options)
   const request: ImportRequest = {
     kind: 'import',
     path: context.resolve(path),

@@ -12,6 +12,9 @@ import { pageEnd } from '../help.ts'
 import { fields } from '../table.ts'
 import { plural, printable } from '../text.ts'
 
+/** Whom HF_TOKEN is for. */
+const tokenOrigin = 'https://huggingface.co'
+
 interface MirrorOptions {
   readonly to?: string
   readonly include: string[]
@@ -35,7 +38,10 @@ export function define(command: Command, context: Context): void {
     .option('--include <GLOB>', 'only files that match; may be repeated', collect, [])
     .option('--exclude <GLOB>', 'not the files that match; may be repeated', collect, [])
     .option('--upstream <URL>', 'the hub, or a mirror of it (default: https://huggingface.co)')
-    .option('--token-file <FILE>', 'file with a token of the hub (or HF_TOKEN)')
+    .option(
+      '--token-file <FILE>',
+      'file with a token of the hub (or HF_TOKEN, for https://huggingface.co alone)',
+    )
     .option('--allow-gated', 'also what the hub gives only to those who accept its terms', false)
     .option(
       '--max-down <RATE>',
@@ -74,7 +80,7 @@ export function define(command: Command, context: Context): void {
 
 async function mirror(context: Context, ref: string, options: MirrorOptions): Promise<void> {
   const { to, include, exclude, upstream, allowGated, maxDown, seed, detach } = options
-  const token = await hubToken(context, options.tokenFile)
+  const token = await hubToken(context, options)
   const request: MirrorRequest = {
     kind: 'mirror',
     ref,
@@ -93,15 +99,19 @@ async function mirror(context: Context, ref: string, options: MirrorOptions): Pr
   if (mirrored !== undefined) showMirrored(context, mirrored as MirroredEvent)
 }
 
-/** From a file that was named, else from the variables that the hub's own client reads. */
+/**
+ * From a file that was named, else from the variables that the hub's own client reads: those are for the hub
+ * itself, and another that is asked does not get them.
+ */
 export async function hubToken(
   context: Context,
-  file: string | undefined,
+  { tokenFile: file, upstream }: Pick<MirrorOptions, 'tokenFile' | 'upstream'>,
 ): Promise<string | undefined> {
-  const given =
-    file === undefined
-      ? (process.env['HF_TOKEN'] ?? process.env['HUGGING_FACE_HUB_TOKEN'] ?? '')
-      : await readToken(context.resolve(file))
+  const isHub = upstream === undefined || URL.parse(upstream)?.origin === tokenOrigin
+  const variable = isHub
+    ? (process.env['HF_TOKEN'] ?? process.env['HUGGING_FACE_HUB_TOKEN'] ?? '')
+    : ''
+  const given = file === undefined ? variable : await readToken(context.resolve(file))
   const token = given.trim()
   if (token === '') return undefined
   // Not shown: it is a secret, however wrong.

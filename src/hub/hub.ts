@@ -111,8 +111,10 @@ class HttpHub implements Hub {
 
   async info(ref: HubRef, signal: AbortSignal): Promise<HubInfo> {
     const path = apiPath(ref, `/revision/${encodeURIComponent(ref.revision)}`)
-    const { value } = await this.#client.getJson(path, refusalOf(formatHubRef(ref)), signal)
-    return infoOf(ref, parse(infoSchema, value))
+    const answer = await this.#client.getJson(path, refusalOf(formatHubRef(ref)), signal)
+    const info = infoOf(ref, parse(infoSchema, answer.value))
+    checkRename(ref, info, answer.url)
+    return info
   }
 
   async refs(repo: HubRepo, signal: AbortSignal): Promise<HubRefs | undefined> {
@@ -293,6 +295,15 @@ function infoOf(ref: HubRef, answer: z.infer<typeof infoSchema>): HubInfo {
     lastModified: answer.lastModified ?? undefined,
     cardData: isDeep(cardData) ? null : (cardData ?? null),
   }
+}
+
+/** A renamed repository is redirected to; another one's name would be taken by a mere answer. */
+function checkRename(asked: HubRepo, found: HubRepo, { pathname }: URL): void {
+  const isSame = asked.repo.toLowerCase() === found.repo.toLowerCase()
+  if (isSame || pathname.startsWith(apiPath(found, '/revision/'))) return
+  throw new ProtocolError(`the hub answers with ${found.repo} when asked for ${asked.repo}`, {
+    hint: `ask for hf:${found.repo} if that is what you want`,
+  })
 }
 
 function named(refs: readonly z.infer<typeof refSchema>[]): Record<string, string> {

@@ -27,7 +27,7 @@ import { factsOf, type HubFacts, noFacts } from './hub-facts.ts'
 import { hubSeedsOf } from './hub-seed.ts'
 import { linkTo } from './link.ts'
 import { openMeter } from './meter.ts'
-import { hubDeps, type MirrorDeps, refuseClosed } from './mirror.ts'
+import { hubDeps, type MirrorDeps, noticeRenamed, refuseClosed } from './mirror.ts'
 import { mirrorName } from './mirror-keep.ts'
 import type { OperationOptions } from './operation.ts'
 
@@ -40,6 +40,12 @@ interface Listed {
   readonly facts: HubFacts
   /** Another place where a file may lie. */
   readonly otherPlace: (file: HubFile) => string | undefined
+}
+
+interface Checked {
+  readonly listed: Listed
+  readonly imported: ImportedModel
+  readonly options: OperationOptions
 }
 
 /** Named in an error: more are counted. */
@@ -64,7 +70,7 @@ export async function importCommit(
   })
   await checkFiles(listed, imported.files)
   const { repo, commit, files } = listed
-  const kept = keep(deps, request, listed, imported)
+  const kept = keep(deps, request, { listed, imported, options })
   log.info('imported', { repo: repo.repo, commit, manifest: kept.manifest })
   const paths = new Set(files.map(({ path }) => path))
   return {
@@ -82,10 +88,13 @@ export async function importCommit(
 function keep(
   deps: MirrorDeps,
   request: ImportRequest,
-  { repo: { type, repo }, commit, files, facts, proof }: Listed,
-  imported: ImportedModel,
+  { listed: of, imported, options }: Checked,
 ): Pick<ImportedEvent, 'link' | 'manifest' | 'name'> {
   const { store, net, clock } = deps
+  const { commit, files, facts, proof } = of
+  const { type, repo } = of.repo
+  // A clone was not compared with anything that is still there.
+  const upstream = proof === 'commit' ? '' : (request.upstream ?? hubUrl)
   const source: ManifestSource = { hub: hubName, repo, type, commit }
   const listed = new Map(files.map(file => [file.path, file]))
   const sealed = sealManifest(
@@ -100,7 +109,14 @@ function keep(
     {
       manifest: sealed.cid,
       block: sealed.block,
-      name: mirrorName(deps, { type, repo }, { isWhole: true, manifest }),
+      name: mirrorName(deps, {
+        type,
+        repo,
+        manifest,
+        isWhole: true,
+        upstream,
+        onNotice: hubDeps(deps, options).onNotice,
+      }),
       origin: 'seeded',
       folder: request.path,
       pinned: true,
@@ -118,8 +134,7 @@ function keep(
     type,
     repo,
     revision: commit,
-    // A clone was not compared with anything that is still there.
-    upstream: proof === 'commit' ? '' : (request.upstream ?? hubUrl),
+    upstream,
     isWhole: true,
     seenAtMs: clock.now(),
     facts: JSON.stringify(facts),
@@ -152,6 +167,7 @@ async function listCommit(
   })
   const info = await hub.info(ref, options.signal)
   refuseClosed(info, request)
+  noticeRenamed(ref, info, options)
   if (info.commit !== ref.revision) {
     throw new NotFoundError(`the hub has ${info.commit} where ${ref.revision} was asked for`, {
       hint: 'name the commit by its 40 digits',

@@ -2,7 +2,7 @@
 
 import type { MirroredEvent } from '../api/contract.ts'
 import { type HubFile, type HubInfo } from '../hub/hub.ts'
-import { hubName, type HubRepo, repoPath } from '../hub/ref.ts'
+import { hubName, type HubRepo, hubUrl, repoPath } from '../hub/ref.ts'
 import { commitOf } from '../manifest/git-commit.ts'
 import {
   type ManifestFile,
@@ -20,7 +20,7 @@ import { linkTo } from './link.ts'
 import { isName } from './ref.ts'
 
 export interface KeepDeps {
-  readonly store: Pick<Store, 'addModel' | 'fileAt' | 'models' | 'originOf' | 'putOrigin'>
+  readonly store: Pick<Store, 'addModel' | 'fileAt' | 'findName' | 'originOf' | 'putOrigin'>
   readonly net: Pick<Net, 'addresses' | 'providedChanged'>
   readonly clock: Clock
 }
@@ -44,7 +44,10 @@ export interface KeptCommit {
   readonly seeding: boolean
   /** It gets the repository's name, if that may be. */
   readonly isNamed: boolean
+  readonly onNotice: OnNotice
 }
+
+export type OnNotice = (level: 'info' | 'warn', message: string) => void
 
 export function keepCommit(
   deps: KeepDeps,
@@ -52,12 +55,13 @@ export function keepCommit(
 ): Pick<MirroredEvent, 'link' | 'manifest' | 'name'> {
   const { store } = deps
   const { info, folder, isWhole, obtained, facts, upstream, pinned, seeding } = kept
+  const { type, repo } = info
   const sealed = seal(kept)
   const manifest = sealed.cid.toString()
   const model: NewModel = {
     manifest: sealed.cid,
     block: sealed.block,
-    name: kept.isNamed ? mirrorName(deps, info, { isWhole, manifest }) : undefined,
+    name: kept.isNamed ? mirrorName(deps, { ...kept, type, repo, manifest }) : undefined,
     origin: 'pulled',
     folder,
     pinned,
@@ -121,16 +125,38 @@ function sourceOf({ type, repo, commit }: HubInfo): ManifestSource {
   return { hub: hubName, repo, type, commit }
 }
 
-/** The newest whole mirror has the repository's name; a part of it does not take that from another. */
+export interface NameWish extends HubRepo {
+  readonly manifest: string
+  readonly isWhole: boolean
+  /** Who says that it is of this repository; empty when nobody was asked. */
+  readonly upstream: string
+  readonly onNotice: OnNotice
+}
+
+/**
+ * The newest whole mirror has the repository's name. It takes it from an older one, which came from the same
+ * place or from one less sure than the hub, and from no other model: anybody may answer for a hub.
+ */
 export function mirrorName(
-  { store }: { readonly store: Pick<Store, 'models'> },
-  repo: HubRepo,
-  { isWhole, manifest }: { readonly isWhole: boolean; readonly manifest: string },
+  { store }: { readonly store: Pick<Store, 'findName' | 'originOf'> },
+  wish: NameWish,
 ): string | undefined {
-  const name = repoPath(repo)
+  const { manifest, isWhole, upstream, onNotice } = wish
+  const name = repoPath(wish)
   // Hubs allow names that ours do not.
   if (!isName(name)) return undefined
-  const holder = store.models().find(other => other.name === name)
-  const isTaken = holder !== undefined && holder.manifest.toString() !== manifest
-  return isWhole || !isTaken ? name : undefined
+  const holder = store.findName(name)
+  if (holder === undefined || holder.manifest.toString() === manifest) return name
+  const older = holder.manifest.toString()
+  const origin = store.originOf(holder.manifest)
+  const isOlder = origin?.type === wish.type && origin.repo === wish.repo
+  if (isWhole && isOlder && (origin.upstream === upstream || upstream === hubUrl)) {
+    onNotice('info', `${name} names a newer revision now; it named ${older}`)
+    return name
+  }
+  onNotice(
+    'warn',
+    `${name} is the name of another model here: this one is kept without it. commonweight name ${name} ${manifest} gives it this name`,
+  )
+  return undefined
 }

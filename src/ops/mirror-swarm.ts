@@ -28,7 +28,7 @@ export interface SwarmWork {
   readonly files: readonly HubFile[]
   readonly folder: string
   readonly placeOf: (path: string) => string
-  /** Where the hub serves the commit's files; undefined when it wants a token. */
+  /** Where the hub serves the commit's files; undefined when it gives them to some only. */
   readonly hubUrl: string | undefined
   readonly allowance: Allowance
   readonly progress: MirrorProgress

@@ -12,7 +12,7 @@ import { ConflictError, InvalidInputError } from '../core/errors.ts'
 import { RateLimit } from '../core/rate-limit.ts'
 import { KiB, second } from '../core/units.ts'
 import { type Hub, type HubDeps, type HubFile, type HubInfo, openHub } from '../hub/hub.ts'
-import { formatHubRef, hubName, hubUrl, parseHubRef, repoPath } from '../hub/ref.ts'
+import { formatHubRef, hubName, type HubRepo, hubUrl, parseHubRef, repoPath } from '../hub/ref.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
 import { decodeManifest, type ManifestFile } from '../manifest/manifest.ts'
 import { collisionKey, parsePath } from '../manifest/paths.ts'
@@ -86,6 +86,7 @@ async function mirror(
   progress.listing()
   const info = await hub.info(ref, options.signal)
   refuseClosed(info, request)
+  noticeRenamed(ref, info, options)
   const all = await hub.files(info, info.commit, options.signal)
   const refs = await hub.refs(info, options.signal)
   const known = await heldCommit(deps, info)
@@ -106,6 +107,7 @@ async function mirror(
           pinned: request.seed,
           seeding: request.seed,
           isNamed: true,
+          onNotice: hubDeps(deps, options).onNotice,
         })
       : keepOrigin(deps, run.stays, { info, facts, upstream, isWhole: true })
   await deps.store.tidy(run.folder)
@@ -144,6 +146,13 @@ export function hubDeps({ clock, log }: MirrorDeps, { onEvent }: OperationOption
     log,
     onNotice: (level, message) => onEvent({ type: 'notice', level, message }),
   }
+}
+
+/** Names are what is asked for later. */
+export function noticeRenamed(asked: HubRepo, { repo }: HubInfo, options: OperationOptions): void {
+  if (asked.repo === repo) return
+  const message = `the hub calls ${asked.repo} ${repo}: that is the name from here on`
+  options.onEvent({ type: 'notice', level: 'info', message })
 }
 
 /** What somebody keeps from others is not given to a network that forgets nothing. */
@@ -333,7 +342,7 @@ async function obtainAll(
     files: left,
     folder: run.folder,
     placeOf: run.placeOf,
-    hubUrl: request.token === undefined ? hub.treeUrl(run.info, run.info.commit) : undefined,
+    hubUrl: run.info.gated === false ? hub.treeUrl(run.info, run.info.commit) : undefined,
     allowance: own === undefined ? down : bothAllow(own, down),
     progress,
     options,

@@ -259,6 +259,7 @@ class Repository implements UpstreamRepository {
         pinned: pin,
         seeding: true,
         isNamed: isWhole,
+        onNotice: (level, message) => log[level](message),
       })
       log.info('kept from upstream', { repo: info.repo, manifest: kept.manifest, isWhole })
       for (const part of this.#parts()) {

@@ -540,6 +540,33 @@ test('a renamed repository has its new name', async () => {
   hub.commit('org/old', files)
   hub.rename('org/old', 'org/new')
   expect(await mirror('hf:org/old')).toMatchObject({ ref: 'hf:org/new', name: 'org/new' })
+  expect(here.notices).toContain('the hub calls org/old org/new: that is the name from here on')
+})
+
+test('an answer that only calls itself by another name is refused', async () => {
+  hub.commit('anything/else', files)
+  misbehave(
+    ({ url }) => url.includes('/revision/'),
+    always,
+    ({ response }) => {
+      response.writeHead(200).end(JSON.stringify({ id: 'org/famous', sha: 'a'.repeat(40) }))
+    },
+  )
+  await expect(mirror('hf:anything/else')).rejects.toThrow('answers with org/famous')
+})
+
+test('a name stays with the model of another source, and the user is told', async () => {
+  hub.commit('org/m', files)
+  const first = await mirror()
+  await using other = await openMockHub()
+  other.commit('org/m', { 'evil.txt': Buffer.from('evil') })
+  expect(await mirror('hf:org/m', { upstream: other.url })).toMatchObject({ name: null })
+  expect(here.store.findName('org/m')?.manifest.toString()).toBe(first.manifest)
+  expect(here.notices.join('\n')).toContain('org/m is the name of another model here')
+  hub.commit('org/m', { ...files, 'config.json': Buffer.from('{"new":1}') })
+  const newer = await mirror()
+  expect(newer.name).toBe('org/m')
+  expect(here.store.findName('org/m')?.manifest.toString()).toBe(newer.manifest)
 })
 
 test('a file of somebody else at the place stays, and ends the mirror', async () => {
