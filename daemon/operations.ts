@@ -299,12 +299,20 @@ function samenessOf(request: OperationRequest): string {
       return JSON.stringify([kind, lists, dryRun, pin, watch ?? null])
     }
     case 'import': {
-      const { kind, path, source, upstream, allowGated } = request
-      return JSON.stringify([kind, path, source ?? null, upstream ?? null, allowGated])
+      const { kind, path, source, upstream, allowGated, token } = request
+      return JSON.stringify([
+        kind,
+        path,
+        source ?? null,
+        upstream ?? null,
+        allowGated,
+        token ?? null,
+      ])
     }
     case 'mirror': {
-      const { kind, ref, to, include, exclude, upstream, allowGated, seed } = request
-      const wishes = [include.toSorted(), exclude.toSorted(), allowGated, seed]
+      const { kind, ref, to, include, exclude, upstream, allowGated, seed, token } = request
+      // What one token may not have another may.
+      const wishes = [include.toSorted(), exclude.toSorted(), allowGated, seed, token ?? null]
       return JSON.stringify([kind, ref, to ?? null, upstream ?? null, ...wishes])
     }
   }

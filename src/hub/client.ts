@@ -9,7 +9,13 @@ import type { Clock } from '../core/clock.ts'
 import { InvalidInputError, LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
 import { formatBytes, formatDuration, KiB, MiB, minute, second } from '../core/units.ts'
-import { literalOf, type Lookup, systemLookup, zoneOf } from '../net/web/address-guard.ts'
+import {
+  isLinkLocal,
+  literalOf,
+  type Lookup,
+  systemLookup,
+  zoneOf,
+} from '../net/web/address-guard.ts'
 import { Connections, networkFault, type Target } from '../net/web/connections.ts'
 import { backoffMs, hubPatience } from './patience.ts'
 
@@ -140,7 +146,7 @@ export class HubClient implements Disposable {
       signal.throwIfAborted()
       await this.#keepQuiet(first, signal)
       const answer = await this.#attempt(first, headers, signal).catch((error: unknown) => {
-        const fault = networkFault(error)
+        const fault = networkFault(error, first.host)
         failures += 1
         if (!(fault instanceof UnavailableError) || failures > failuresMax) throw fault
         return fault
@@ -274,6 +280,7 @@ export class HubClient implements Disposable {
     const zone = await this.#connections.zoneOf(url)
     const typed = literalOf(this.upstream)
     const isTyped = typed !== undefined && zoneOf(typed) === 'private'
+    if (zone === 'private') await this.#refuseLinkLocal(url)
     const mayBePrivate = this.#options.allowPrivate || isTyped
     if (zone === 'private' && (from?.zone === 'public' || !mayBePrivate)) {
       throw new ProtocolError(`${url.host} is a private address`, { hint: privateHint })
@@ -282,6 +289,14 @@ export class HubClient implements Disposable {
       throw new ProtocolError(`${url.host} is public and asked for by http`)
     }
     return { url, zone }
+  }
+
+  async #refuseLinkLocal(url: URL): Promise<void> {
+    const literal = literalOf(url)
+    const lookup = this.#deps.lookup ?? systemLookup
+    const addresses = literal === undefined ? await lookup(url.hostname) : [literal]
+    if (!addresses.some(isLinkLocal)) return
+    throw new ProtocolError(`${url.host} is a link-local address: no hub is there`)
   }
 
   async #keepQuiet({ origin }: URL, signal: AbortSignal): Promise<void> {
@@ -338,12 +353,17 @@ export async function readAll(
 /** What a hub says of an error: a header, JSON, or nothing a person wants to read. */
 function errorText(headers: IncomingHttpHeaders, body: Buffer): string {
   const said = headers['x-error-message']
-  if (typeof said === 'string' && said !== '') return said.slice(0, 300)
+  if (typeof said === 'string' && said !== '') return oneLine(said)
   try {
     const { error } = JSON.parse(body.toString('utf8')) as { error?: unknown }
-    return typeof error === 'string' ? error.slice(0, 300) : ''
+    return typeof error === 'string' ? oneLine(error) : ''
   } catch {
     // A page for people: its status says enough.
     return ''
   }
+}
+
+/** Of somebody else: it must not look like a line of ours. */
+function oneLine(text: string): string {
+  return text.slice(0, 300).replaceAll(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]+/gu, ' ')
 }

@@ -24,7 +24,7 @@ export async function refuseHome(folders: HomeFolders, path: string): Promise<vo
 }
 
 /** Where a path leads as far as it exists: a target of a pull need not be there yet. */
-async function realpathOf(path: string): Promise<string> {
+export async function realpathOf(path: string): Promise<string> {
   try {
     return await realpath(path)
   } catch {

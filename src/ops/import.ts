@@ -235,12 +235,9 @@ async function placeFiles(
     else chosen.push(placed)
   }
   if (missing.length === 0) return chosen
-  throw new NotFoundError(
-    `${missing.length} files of the commit are not here: ${someOf(missing)}`,
-    {
-      hint: 'git lfs pull fetches what a clone lacks; commonweight mirror fetches a whole commit',
-    },
-  )
+  throw new NotFoundError(`${countOf(missing)} in the commit and not here: ${someOf(missing)}`, {
+    hint: 'git lfs pull fetches what a clone lacks; commonweight mirror fetches a whole commit',
+  })
 }
 
 function pointerSize({ sha256, size }: HubFile): number {
@@ -279,9 +276,13 @@ async function checkFiles({ files }: Listed, imported: readonly ImportedFile[]):
     if (!isRight) wrong.push(path)
   }
   if (wrong.length === 0) return
-  throw new IntegrityError(`${wrong.length} files are not those of the commit: ${someOf(wrong)}`, {
+  throw new IntegrityError(`${countOf(wrong)} not as in the commit: ${someOf(wrong)}`, {
     hint: 'they were changed, or git changes line ends (core.autocrlf); commonweight seed shares them as they are',
   })
+}
+
+function countOf({ length }: readonly string[]): string {
+  return length === 1 ? '1 file is' : `${length} files are`
 }
 
 function someOf(paths: readonly string[]): string {

@@ -21,7 +21,7 @@ import { statLink } from '../store/files.ts'
 import type { NewFile } from '../store/new-file.ts'
 import type { HeldModel, Origin } from '../store/store.ts'
 import { bothAllow } from '../transfer/allowance.ts'
-import { refuseHome } from './home-guard.ts'
+import { realpathOf, refuseHome } from './home-guard.ts'
 import { factsOf } from './hub-facts.ts'
 import { changesBetween } from './mirror-changes.ts'
 import { localFile, type MirrorFileDeps, type MirrorJob, obtainFile } from './mirror-file.ts'
@@ -59,7 +59,7 @@ export interface Mirrors {
 }
 
 export function openMirrors(deps: MirrorDeps): Mirrors {
-  /** Folders that are written to: one mirror each. */
+  /** Folders that are written to, wherever links lead: one mirror each. */
   const busy = new Set<string>()
   return { mirror: (request, options) => mirror(deps, request, { ...options, busy }) }
 }
@@ -92,7 +92,7 @@ async function mirror(
   const known = await heldCommit(deps, info)
   const run = planRun(deps, request, { info, all, known })
   const facts = factsOf(info, refs, run.files)
-  using _ = claim(options.busy, run.folder)
+  using _ = claim(options.busy, await realpathOf(run.folder))
   progress.start(run.files)
   if (run.isHere) for (const file of run.files) progress.done(file)
   const obtained = run.isHere ? [] : await obtainAll(deps, hub, run, { options, request, progress })

@@ -2,7 +2,7 @@
 
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { readFile, stat, writeFile, mkdir } from 'node:fs/promises'
+import { readFile, stat, symlink, writeFile, mkdir } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test } from 'vitest'
@@ -442,6 +442,7 @@ test.for([
   ['to itself', (url: string) => url],
   ['to no URL', () => 'http://'],
   ['to a file', () => 'file:///etc/passwd'],
+  ['to what is link-local', () => 'http://169.254.169.254/latest'],
   ['with a password', () => 'http://user:pw@127.0.0.1/'],
 ] as const)('a redirect %s ends the mirror', async ([, locate]) => {
   hub.commit('org/m', files)
@@ -512,6 +513,33 @@ test('two mirrors into one folder do not write over each other', async () => {
   for (const serve of held) serve()
   await expectMirrored(files, await first)
   expect(await mirror('hf:org/m')).toMatchObject({ bytesFetched: 0 })
+})
+
+test('nor do two into one folder by two of its names', async () => {
+  hub.commit('org/m', files)
+  await mkdir(here.file('real'))
+  await symlink(here.file('real'), here.file('link'))
+  const started = Promise.withResolvers<void>()
+  const held: (() => void)[] = []
+  hub.behave = ({ server, serve }) => {
+    if (server === 'hub') serve()
+    else held.push(serve)
+    if (server === 'cdn') started.resolve()
+  }
+  const first = mirror('hf:org/m', { to: here.file('real') })
+  await started.promise
+  await expect(mirror('hf:org/m', { to: here.file('link') })).rejects.toThrow(ConflictError)
+  hub.behave = undefined
+  for (const serve of held) serve()
+  await expectMirrored(files, await first)
+})
+
+test('what a hub says of an error is one line', async () => {
+  hub.commit('org/m', files)
+  misbehave(isTree, always, ({ response }) => {
+    response.writeHead(400).end(JSON.stringify({ error: 'no\nmirrored 3 files\u001b[2K' }))
+  })
+  await expect(mirror()).rejects.toThrow('no mirrored 3 files [2K')
 })
 
 test('a mirror with a limit keeps to it, over few connections', async () => {

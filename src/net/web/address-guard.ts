@@ -69,6 +69,16 @@ export function zoneOf(address: string): Zone {
   return isPublic ? 'public' : 'private'
 }
 
+const linkLocal = new BlockList()
+linkLocal.addSubnet('169.254.0.0', 16, 'ipv4')
+linkLocal.addSubnet('fe80::', 10, 'ipv6')
+
+/** Of this link alone: a cloud gives a machine its credentials there, and no hub or web seed is. */
+export function isLinkLocal(address: string): boolean {
+  const [bare = ''] = address.split('%')
+  return isIP(bare) !== 0 && linkLocal.check(bare, isIP(bare) === 4 ? 'ipv4' : 'ipv6')
+}
+
 /**
  * The address that a URL names as one, or undefined for a name. All spellings of an IPv4 address
  * (127.1, 0x7f.1, 2130706433, 0177.0.0.1) are one here: URL wrote it in the usual way.

@@ -147,13 +147,13 @@ function refusePrivate(request: ClientRequest, { host }: URL): void {
 }
 
 /** Node tells what the network did by codes; what is not HTTP at all breaks the rules. */
-export function networkFault(error: unknown): unknown {
+export function networkFault(error: unknown, who = 'it'): unknown {
   if (error instanceof CommonweightError || isAbort(error) || error instanceof TypeError) {
     return error
   }
   const code = systemCode(error)
   if (code === undefined) return error
   const details = { cause: error }
-  if (code.startsWith('HPE_')) return new ProtocolError('it does not speak HTTP', details)
-  return new UnavailableError(`it cannot be reached: ${messageOf(error) || code}`, details)
+  if (code.startsWith('HPE_')) return new ProtocolError(`${who} does not speak HTTP`, details)
+  return new UnavailableError(`${who} cannot be reached: ${messageOf(error) || code}`, details)
 }

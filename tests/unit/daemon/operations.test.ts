@@ -42,6 +42,16 @@ test('joins a running pull that is asked for again, in whatever order its globs 
   expect(node.started).toHaveLength(2)
 })
 
+test('does not join a mirror that has another token', () => {
+  const { node, operations } = setUp()
+  const lists = { include: [], exclude: [] }
+  const wanted = { kind: 'mirror' as const, ref: 'hf:org/m', ...lists }
+  const first = operations.start({ ...wanted, allowGated: false, seed: true })
+  const second = operations.start({ ...wanted, allowGated: false, seed: true, token: 'hf_x' })
+  expect(second.id).not.toBe(first.id)
+  expect(node.started).toHaveLength(2)
+})
+
 test('starts anew when the same request ended before', async () => {
   const { node, operations } = setUp()
   const events = allOf(operations.start(aPull('ref')))
