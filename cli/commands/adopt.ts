@@ -71,7 +71,17 @@ export function define(command: Command, context: Context): void {
         exits: ['PARTIAL', 'NOT_FOUND', 'STORAGE', 'CONFLICT', 'LIMIT'],
       }),
     )
-    .action((flags: AdoptFlags) => adopt(context, flags))
+    .action((flags: AdoptFlags) => {
+      if (asked.size > 1) {
+        throw new InvalidInputError('--watch and --no-watch are opposites', {
+          hint: 'leave out one of the two',
+        })
+      }
+      return adopt(context, flags)
+    })
+  // They are one option to the parser, of which the last counts.
+  const asked = new Set<string>()
+  for (const flag of ['watch', 'no-watch']) command.on(`option:${flag}`, () => asked.add(flag))
 }
 
 async function adopt(context: Context, flags: AdoptFlags): Promise<void> {
@@ -100,6 +110,10 @@ async function adopt(context: Context, flags: AdoptFlags): Promise<void> {
   })
   if (adoption === undefined || watch === false) return
   showAdoption(context, adoption as AdoptionEvent)
+  const { models, skipped } = adoption as AdoptionEvent
+  if (models + skipped === 0) {
+    context.output.note('no model is there; --hf takes the folder that holds models--ORG--NAME')
+  }
   if (added === 0 || dryRun || context.output.json) return
   const which = plural(added, 'new model')
   context.output.note(`anybody can have the ${which} from now on; commonweight rm NAME ends that`)

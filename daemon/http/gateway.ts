@@ -6,8 +6,8 @@ import type { Logger } from '../../src/core/log.ts'
 import type { Gateway } from '../../src/node.ts'
 import type { Config } from '../config.ts'
 import { type HttpAddress, parseHttpListen } from '../settings.ts'
-import { hubGateway } from './hub/hub.ts'
-import { type HttpServer, openHttp } from './server.ts'
+import { answerError, hubGateway } from './hub/hub.ts'
+import { type HttpDeps, type HttpServer, openHttp } from './server.ts'
 
 export interface GatewayDeps {
   readonly gateway: Gateway
@@ -29,9 +29,10 @@ export async function openGateway(
   const allowed = settings['http.allow_hosts'].map(name => name.toLowerCase())
   const corsOrigins = settings['gateway.cors_origins']
   const plugin = hubGateway(deps, { host: address.host, allowed, corsOrigins })
+  const refuse: HttpDeps['refuse'] = (error, exchange) => answerError(deps, error, exchange)
   try {
-    const server = await openHttp({ log: deps.log }, address, [plugin])
-    deps.log.info('the gateway listens', { url: server.address })
+    const server = await openHttp({ log: deps.log, refuse }, address, [plugin])
+    deps.log.info('the gateway listens', { url: server.address, listens: settings[key] })
     return server
   } catch (error) {
     const code = systemCode(error)

@@ -33,6 +33,8 @@ export type Listener = { readonly path: string } | { readonly host: string; read
 
 export interface HttpDeps {
   readonly log: Logger
+  /** What is refused before there is a route, in other words than those of the control API. */
+  readonly refuse?: (error: unknown, exchange: Exchange) => Promise<void>
 }
 
 export interface HttpServer extends AsyncDisposable {
@@ -59,7 +61,10 @@ export async function openHttp(
     exposeHeadRoutes: false,
     // Refused before there is a route: an address that does not parse, a parameter without end.
     frameworkErrors(error, request, reply) {
-      void answerError(deps.log, error, { request, reply })
+      const told = isFastifyError(error) ? translate(error) : error
+      void (
+        deps.refuse?.(told, { request, reply }) ?? answerError(deps.log, error, { request, reply })
+      )
     },
   })
   app.server.maxConnections = connectionsMax
@@ -83,7 +88,7 @@ async function close(app: FastifyInstance): Promise<void> {
   clearTimeout(cut)
 }
 
-interface Exchange {
+export interface Exchange {
   readonly request: FastifyRequest
   readonly reply: FastifyReply
 }

@@ -327,7 +327,11 @@ describe('what is hostile', () => {
   test.for(['/Org/Model/resolve/main/%ff', '/%zz', `/${'a/'.repeat(100)}`])(
     '%s is no path',
     async path => {
-      expect((await hub.ask(path)).status).toBe(400)
+      const answer = await hub.ask(path)
+      expect(answer.status).toBe(400)
+      // In the words of the Hub, not of the control API.
+      expect(answer.headers['x-error-message']).toBeDefined()
+      expect(answer.json()).toEqual({ error: expect.any(String) })
     },
   )
 

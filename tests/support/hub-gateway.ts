@@ -2,7 +2,7 @@
 
 import { request, type IncomingHttpHeaders } from 'node:http'
 import { buffer } from 'node:stream/consumers'
-import { hubGateway } from '../../daemon/http/hub/hub.ts'
+import { answerError, hubGateway } from '../../daemon/http/hub/hub.ts'
 import { openHttp, type Plugin } from '../../daemon/http/server.ts'
 import { prepareHome } from '../../daemon/home.ts'
 import { homePaths } from '../../src/api/home.ts'
@@ -103,7 +103,13 @@ export async function openHubGateway(
   const record: Plugin = app =>
     void app.addHook('onRequest', async ({ method, url }) => void requests.push(`${method} ${url}`))
   const listener = { host: '127.0.0.1', port: 0 }
-  const server = opening.use(await openHttp({ log }, listener, [record, plugin]))
+  const server = opening.use(
+    await openHttp(
+      { log, refuse: (error, exchange) => answerError({ log }, error, exchange) },
+      listener,
+      [record, plugin],
+    ),
+  )
   const port = Number(new URL(server.address).port)
   const parts = opening.move()
   return {

@@ -195,7 +195,12 @@ function ok(body: unknown): Answer {
   return { status: 200, headers: {}, body }
 }
 
-async function answerError({ log }: Hub, error: unknown, exchange: Exchange): Promise<void> {
+/** In the Hub's words. */
+export async function answerError(
+  { log }: Pick<HubDeps, 'log'>,
+  error: unknown,
+  exchange: Exchange,
+): Promise<void> {
   const { request, reply } = exchange
   const { method } = request
   const given = isRefusal(error)

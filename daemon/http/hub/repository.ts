@@ -80,8 +80,8 @@ export function summaryBody(model: NamedModel): object {
     id,
     modelId: id,
     ...(id.includes('/') ? { author: id.split('/', 1)[0] } : {}),
-    lastModified: date,
-    createdAt: date,
+    // Of what is only bound to a name nobody knows when that was.
+    ...(model.addedAtMs === undefined ? {} : { lastModified: date, createdAt: date }),
     private: false,
     gated: false,
     disabled: false,
