@@ -11,6 +11,7 @@ import {
   IntegrityError,
   InvalidInputError,
   LimitError,
+  NotFoundError,
   StorageError,
   systemCode,
 } from '../core/errors.ts'
@@ -49,8 +50,21 @@ export async function isClone(folder: string): Promise<boolean> {
     await stat(join(folder, '.git'))
     return true
   } catch (error) {
-    if (systemCode(error) === 'ENOENT') return false
+    if (systemCode(error) === 'ENOENT') return refuseAbsent(folder)
     throw new StorageError(`looking for a git clone in ${folder}`, { cause: error })
+  }
+}
+
+/** What is not there is no folder without git. */
+async function refuseAbsent(folder: string): Promise<false> {
+  try {
+    await stat(folder)
+    return false
+  } catch (error) {
+    throw new NotFoundError(`${folder} is not there`, {
+      cause: error,
+      hint: 'name a folder of the machine that the daemon runs on',
+    })
   }
 }
 

@@ -101,7 +101,7 @@ test('a clone with other files than its commit, or without them, is not that com
   await makeClone(changed, one, 'git@hf.co:datasets/org/changed.git')
   expect(await importFolder(machine, changed)).toMatchObject({ name: 'datasets/org/changed' })
   await writeFile(join(changed, 'a'), 'b')
-  expectError(await machine.cw('import', changed), 6, '1 files are not those of the commit: a')
+  expectError(await machine.cw('import', changed), 6, '1 file is not as in the commit: a')
   const pointers = stage.file('pointers')
   await makeClone(
     pointers,

@@ -1,7 +1,7 @@
 import { rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, onTestFinished, test, vi } from 'vitest'
-import { openClone, repoOfUrl } from '../../../src/hub/clone.ts'
+import { isClone, openClone, repoOfUrl } from '../../../src/hub/clone.ts'
 import { gitIn, makeClone } from '../../support/git-clone.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
 
@@ -50,6 +50,12 @@ test('refuses what git was told to show instead of the commit', async () => {
   await expect(openClone(folder, undefined, signal)).rejects.toThrow('damaged')
   git('replace', '-d', tree)
   expect((await openClone(folder, undefined, signal)).files).toHaveLength(2)
+})
+
+test('tells a folder that is not there from one without git', async () => {
+  await using scratch = await openScratchFolder()
+  expect(await isClone(scratch.path)).toBe(false)
+  await expect(isClone(scratch.file('nope'))).rejects.toThrow('is not there')
 })
 
 test('refuses links', async () => {
