@@ -1,6 +1,6 @@
 import { defineConfig } from 'vitest/config'
 
-const slow = { testTimeout: 60_000, hookTimeout: 60_000 }
+const slow = { testTimeout: 60_000, hookTimeout: 120_000 }
 /** Links of the lab are as slow as real ones. */
 const slower = { testTimeout: 240_000, hookTimeout: 60_000 }
 /** Unit tests wait for nothing; a busy machine may still take its time. */

@@ -80,7 +80,7 @@ export async function openCluster(size: number): Promise<Cluster> {
   while (nodes.length < size) {
     nodes.push(stack.use(await openTestNet({ bootstrap: [first.address] })))
   }
-  await until(() => nodes.every(({ net }) => net.dht().peers >= (size - 1) * 0.7), 45_000)
+  await until(() => nodes.every(({ net }) => net.dht().peers >= (size - 1) * 0.7), 100_000)
   const all = stack.move()
   return { nodes, [Symbol.asyncDispose]: () => all.disposeAsync() }
 }
