@@ -6,7 +6,7 @@ import { decodeManifest } from '../manifest/manifest.ts'
 import type { Net } from '../net/net.ts'
 import { checkWebSeeds, type WebSeedOptions } from '../net/web/web-seeds.ts'
 import type { HeldModel, Store } from '../store/store.ts'
-import { hubSeedsOf } from './hub-seed.ts'
+import { hubSeedsOf } from './mirror/hub-seed.ts'
 import { findModel, type ModelStore } from './models.ts'
 import { formatLink, linkWebSeedsMax } from './ref.ts'
 

@@ -1,0 +1,176 @@
+/**
+ * What a gateway asks of a node: models by their names, and bytes of their files. The gateway speaks
+ * HTTP and knows no store; this knows the store and no HTTP.
+ */
+
+import type { SourceView } from '../../api/contract.ts'
+import { raceSignal } from '../../core/async.ts'
+import type { CID } from '../../core/cid.ts'
+import {
+  IntegrityError,
+  isAbort,
+  messageOf,
+  NotFoundError,
+  UnavailableError,
+} from '../../core/errors.ts'
+import { chunkBytesMax } from '../../core/limits.ts'
+import type { ChunkTable } from '../../dag/chunk-table.ts'
+import { decodeManifest, type Manifest, type ManifestFile } from '../../manifest/manifest.ts'
+import type { NamedModel, Span } from '../../store/store.ts'
+import { type CacheOptions, FileCache } from './cache.ts'
+import { type FetchDeps, Fetches, type FileFetch } from './fetch.ts'
+import { Readers } from './readers.ts'
+import { sourceView, xetHashesOf } from '../mirror/hub-facts.ts'
+import type { Upstream } from '../mirror/upstream.ts'
+
+export type { NamedModel, Span } from '../../store/store.ts'
+export type { CacheOptions } from './cache.ts'
+
+/** More room than this is not filled faster. */
+export const readBytesMax = chunkBytesMax
+
+/** A file while somebody reads it. */
+export interface OpenedFile extends Disposable {
+  /** Every byte of it is here. */
+  readonly isWhole: boolean
+  /**
+   * The bytes from `offset` on, at least one and none from `end` on, verified, in the memory of `into`:
+   * as many as are here. What is not here is fetched and waited for; UnavailableError when nobody serves it.
+   */
+  read(span: Span, into: Uint8Array, signal: AbortSignal): Promise<Uint8Array>
+}
+
+export interface Gateway {
+  /** Without regard to the case of ASCII letters. */
+  find(name: string): NamedModel | undefined
+  names(): readonly NamedModel[]
+  /**
+   * One that is not known here, of the hub that is passed through: UnavailableError when it cannot be asked.
+   * There is no such question when none is.
+   */
+  readonly lookUp?: (name: string, signal: AbortSignal) => Promise<NamedModel | undefined>
+  /** UnavailableError when it is not here and nobody serves it. */
+  manifest(model: NamedModel, signal: AbortSignal): Promise<Manifest>
+  /** What is known of where the model came from. */
+  about(model: NamedModel): SourceView | null
+  /** What Xet calls its files, by path; those that the hub told. */
+  xetHashes(model: NamedModel): ReadonlyMap<string, string>
+  /** The file must be of this model's manifest. */
+  open(model: NamedModel, file: ManifestFile): OpenedFile
+}
+
+export function openGateway(deps: FetchDeps, options: CacheOptions, upstream?: Upstream): Gateway {
+  const { clock, log, store, work } = deps
+  const cache = new FileCache(deps, options, root => readers.isUsed(root))
+  const fetches = new Fetches({ ...deps, cache })
+  const report = (error: unknown): void => {
+    if (!isAbort(error)) log.warn('the cache was not trimmed', { error: messageOf(error) })
+  }
+  const onIdle = (root: CID): void =>
+    void work
+      .run(async () => {
+        await fetches.left(root)
+        await cache.left(root)
+      })
+      .catch(report)
+  const onPause = (root: CID): void => fetches.pause(root)
+  const readers = new Readers({ clock, closing: work.closing, onPause, onIdle })
+  void work.run(() => cache.open()).catch(report)
+  return {
+    find: name => store.findName(name),
+    names: () => store.names(),
+    ...(upstream === undefined
+      ? {}
+      : {
+          lookUp: (name: string, signal: AbortSignal) => upstream.find(name, signal),
+        }),
+    async manifest(model, signal) {
+      const passed = upstream?.repository(model.manifest)
+      if (passed !== undefined) return passed.manifest
+      const block = store.manifestBlock(model.manifest)
+      if (block !== undefined) return decodeManifest(block)
+      return raceSignal(fetches.manifest(model), signal)
+    },
+    about: ({ manifest }) => upstream?.repository(manifest)?.about ?? sourceView(store, manifest),
+    xetHashes: ({ manifest }) =>
+      upstream?.repository(manifest)?.xetHashes ?? xetHashesOf(store, manifest),
+    open(model, file) {
+      const passed = upstream?.repository(model.manifest)
+      if (passed !== undefined) return passed.open(file)
+      const { root } = file
+      readers.enter(root)
+      const leave = (): void => readers.leave(root)
+      return new ReadFile({ store, file, join: () => fetches.join(model, file), leave })
+    },
+  }
+}
+
+/** A copy that turns out to be damaged is withdrawn, and there may be another one. */
+const triesMax = 3
+
+interface ReadFileDeps {
+  readonly store: FetchDeps['store']
+  readonly file: ManifestFile
+  join(): FileFetch
+  leave(): void
+}
+
+class ReadFile implements OpenedFile {
+  readonly #deps: ReadFileDeps
+  readonly #store: FetchDeps['store']
+  readonly #file: ManifestFile
+  /** Once something of it had to be fetched. */
+  #fetch: FileFetch | undefined
+  #table: ChunkTable | undefined
+  #isWhole = false
+
+  constructor(deps: ReadFileDeps) {
+    this.#deps = deps
+    this.#store = deps.store
+    this.#file = deps.file
+  }
+
+  get isWhole(): boolean {
+    // Asked once when it is: each look is a query, and there is one for every piece.
+    this.#isWhole ||= this.#fetch?.isWhole ?? this.#store.present(this.#file.root)?.isFull === true
+    return this.#isWhole
+  }
+
+  async read(span: Span, into: Uint8Array, signal: AbortSignal): Promise<Uint8Array> {
+    let failure: unknown
+    for (let tries = 0; tries < triesMax; tries += 1) {
+      await this.#whenHere(span.offset, signal)
+      try {
+        return await this.#store.readSpan(this.#file.root, span, into, { signal })
+      } catch (error) {
+        const isWithdrawn = error instanceof NotFoundError || error instanceof IntegrityError
+        if (!isWithdrawn) throw error
+        failure = error
+        this.#isWhole = false
+        this.#fetch = undefined
+      }
+    }
+    throw new UnavailableError('the file on disk is not what it was', { cause: failure })
+  }
+
+  [Symbol.dispose](): void {
+    this.#fetch = undefined
+    this.#deps.leave()
+  }
+
+  async #whenHere(offset: number, signal: AbortSignal): Promise<void> {
+    const chunk = this.#chunkAt(offset)
+    if (chunk !== undefined && this.isWhole) return
+    if (this.#fetch === undefined) {
+      const present = this.#store.present(this.#file.root)
+      if (chunk !== undefined && present?.has(chunk) === true) return
+      this.#fetch = this.#deps.join()
+    }
+    await this.#fetch.whenHere(offset, signal)
+  }
+
+  #chunkAt(offset: number): number | undefined {
+    this.#table ??= this.#store.chunkTable(this.#file.root)
+    return this.#table?.at(offset)
+  }
+}
