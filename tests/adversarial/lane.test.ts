@@ -542,8 +542,8 @@ test(
       plugins: [fc.interruptAfterTimeLimit(fuzzMs())],
       numRuns: 1e6,
     })
-    await until(() => open.server.connections === 0)
-    expect(open.shared.waiting).toBe(0)
+    // The last connection may be gone before it was accepted.
+    await until(() => open.server.connections === 0 && open.shared.waiting === 0)
     expect(open.lanes.length).toBeGreaterThan(0)
     await expectLibp2p(open)
   },
