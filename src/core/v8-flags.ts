@@ -11,11 +11,11 @@ import { setFlagsFromString } from 'node:v8'
 const countExternal = '--external-memory-accounted-in-global-limit'
 
 /**
- * For the command line of a new process: an old space of 128 MiB at the start. On a libp2p stream, 32 MiB
- * meant 41 full collections per GiB and 10 CPU seconds for both sides instead of 6; with 256 MiB the
- * garbage of a pull was seen to grow to 1 GiB.
+ * For the command line of a new process: an old space of 96 MiB at the start. On a libp2p stream, 32 MiB
+ * meant 41 full collections per GiB and 10 CPU seconds for both sides instead of 6 or 7. 128 MiB saved one
+ * more and cost a gateway with 64 readers 90 MiB; with 256 MiB the garbage of a pull was seen to grow to 1 GiB.
  */
-export const startFlags = [countExternal, '--initial-old-space-size=128'] as const
+export const startFlags = [countExternal, '--initial-old-space-size=96'] as const
 
 /** For a process that runs already, where an initial size has no effect any more. */
 export const runtimeFlags = [countExternal, '--heap-growing-percent=1000'] as const
