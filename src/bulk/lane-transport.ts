@@ -7,9 +7,10 @@
 
 import type { TLSSocket } from 'node:tls'
 import { raceSignal } from '../core/async.ts'
-import { LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
+import { LimitError, UnavailableError } from '../core/errors.ts'
 import { MiB, second } from '../core/units.ts'
-import { FrameDecoder, type FrameReceiver } from '../wire/frames.ts'
+import type { FrameReceiver } from '../wire/frames.ts'
+import { Inbox } from '../wire/inbox.ts'
 import { Outbox } from '../wire/outbox.ts'
 import type { FrameTransport } from '../wire/transport.ts'
 
@@ -26,8 +27,7 @@ export class LaneTransport implements FrameTransport {
   readonly #socket: TLSSocket
   readonly #out = new Outbox((parts, bytes) => this.#write(parts, bytes))
   readonly #gone = Promise.withResolvers<void>()
-  #receiver: FrameReceiver | undefined
-  #decoder: FrameDecoder | undefined
+  readonly #in = new Inbox()
   /** Copies of what came before anybody listened. */
   #early: Uint8Array[] = []
   /** Given to the socket and not yet with the kernel. */
@@ -58,20 +58,19 @@ export class LaneTransport implements FrameTransport {
   }
 
   start(receiver: FrameReceiver): void {
-    this.#receiver = receiver
-    this.#decoder = new FrameDecoder(receiver)
+    this.#in.open(receiver)
     // Not within the call: the caller is not ready before it returns.
     queueMicrotask(() => {
       const early = this.#early
       this.#early = []
-      for (const bytes of early) this.#decode(bytes)
+      this.#in.take(early)
     })
   }
 
   /** Bytes came, in memory that is used again after this call. */
   take(bytes: Uint8Array): void {
     this.bytesReceived += bytes.length
-    if (this.#decoder !== undefined && this.#early.length === 0) this.#decode(bytes)
+    if (this.#in.isOpen && this.#early.length === 0) this.#in.take([bytes])
     else this.#keepEarly(bytes)
   }
 
@@ -116,20 +115,9 @@ export class LaneTransport implements FrameTransport {
     else this.#early.push(new Uint8Array(bytes))
   }
 
-  #decode(bytes: Uint8Array): void {
-    try {
-      this.#decoder?.push(bytes)
-    } catch (error) {
-      // A bug ends the lane too, and not the process, since a peer chose what was decoded.
-      this.#decoder?.stop()
-      this.#receiver?.failed(error instanceof Error ? error : new ProtocolError(String(error)))
-    }
-  }
-
   /** The other side will send nothing more; half a lane is of no use to anybody. */
   readonly #onEnd = (): void => {
-    const isCut = this.#decoder?.isBetweenFrames === false
-    const where = isCut ? ' inside a frame' : ''
+    const where = this.#in.isCut ? ' inside a frame' : ''
     void this.close(new UnavailableError(`the peer closed the lane${where}`))
   }
 
@@ -167,7 +155,7 @@ export class LaneTransport implements FrameTransport {
   #finish(reason: Error): void {
     if (!this.#out.end(reason)) return
     // Reading goes on, or the other side's end would never be seen: what still comes is dropped.
-    this.#decoder?.stop()
+    this.#in.stop()
     this.#early = []
     this.#unwritten = []
   }

@@ -11,9 +11,10 @@
 import type { Stream, StreamMessageEvent } from '@libp2p/interface'
 import { Uint8ArrayList } from 'uint8arraylist'
 import { raceSignal } from '../../core/async.ts'
-import { LimitError, ProtocolError, UnavailableError } from '../../core/errors.ts'
+import { LimitError, UnavailableError } from '../../core/errors.ts'
 import { MiB, second } from '../../core/units.ts'
-import { FrameDecoder, type FrameReceiver, pieceBytes } from '../../wire/frames.ts'
+import { type FrameReceiver, pieceBytes } from '../../wire/frames.ts'
+import { Inbox } from '../../wire/inbox.ts'
 import { Outbox } from '../../wire/outbox.ts'
 import type { FrameTransport } from '../../wire/transport.ts'
 
@@ -32,8 +33,7 @@ class StreamTransport implements FrameTransport {
   readonly #out = new Outbox(parts => this.#write(parts))
   /** Resolves when libp2p is done with the stream. */
   readonly #gone = Promise.withResolvers<void>()
-  #receiver: FrameReceiver | undefined
-  #decoder: FrameDecoder | undefined
+  readonly #in = new Inbox()
   bytesReceived = 0
 
   constructor(stream: Stream) {
@@ -50,8 +50,7 @@ class StreamTransport implements FrameTransport {
 
   start(receiver: FrameReceiver): void {
     const stream = this.#stream
-    this.#receiver = receiver
-    this.#decoder = new FrameDecoder(receiver)
+    this.#in.open(receiver)
     stream.addEventListener('message', this.#onMessage)
     stream.addEventListener('drain', this.#onDrain)
     stream.addEventListener('end', this.#onEnd)
@@ -95,21 +94,13 @@ class StreamTransport implements FrameTransport {
 
   readonly #onMessage = (event: StreamMessageEvent): void => {
     this.bytesReceived += event.data.byteLength
-    try {
-      if (event.data instanceof Uint8Array) this.#decoder?.push(event.data)
-      else for (const part of event.data) this.#decoder?.push(part)
-    } catch (error) {
-      // A bug ends the stream too, and not the process, since a peer chose what was decoded.
-      this.#decoder?.stop()
-      this.#receiver?.failed(error instanceof Error ? error : new ProtocolError(String(error)))
-    }
+    this.#in.take(event.data instanceof Uint8Array ? [event.data] : event.data)
   }
 
   /** The other side will send nothing more; half a channel is of no use to anybody. */
   readonly #onEnd = (): void => {
     // A process that is killed cuts its stream anywhere: that is no breach of the rules.
-    const isCut = this.#decoder?.isBetweenFrames === false
-    const where = isCut ? ' inside a frame' : ''
+    const where = this.#in.isCut ? ' inside a frame' : ''
     void this.close(new UnavailableError(`the peer closed the stream${where}`))
   }
 
@@ -137,6 +128,6 @@ class StreamTransport implements FrameTransport {
 
   #finish(reason: Error): void {
     // The listener stays: what still comes is dropped, and would fill the stream's buffer otherwise.
-    if (this.#out.end(reason)) this.#decoder?.stop()
+    if (this.#out.end(reason)) this.#in.stop()
   }
 }

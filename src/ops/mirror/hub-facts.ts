@@ -5,7 +5,7 @@
 
 import { z } from 'zod'
 import type { SourceView } from '../../api/contract.ts'
-import type { Manifest, ManifestSource } from '../../manifest/manifest.ts'
+import type { ManifestSource } from '../../manifest/manifest.ts'
 import { decodeManifest } from '../../manifest/manifest.ts'
 import { sourceTypes } from '../../manifest/source.ts'
 import type { HubFile, HubInfo, HubRefs } from '../../hub/hub.ts'
@@ -78,7 +78,7 @@ export function sourceView(
   const origin = store.originOf(manifest)
   if (origin !== undefined) return originView(origin)
   const block = store.manifestBlock(manifest)
-  const source = block === undefined ? undefined : sourceOf(decodeManifest(block))
+  const source = block === undefined ? undefined : decodeManifest(block).source
   return source === undefined ? null : claimView(source)
 }
 
@@ -95,10 +95,6 @@ export function xetOf({ xet }: HubFacts): ReadonlyMap<string, string> {
   return new Map(Object.entries(xet).filter(([, text]) => /^[0-9a-f]{64}$/u.test(text)))
 }
 
-function sourceOf({ source }: Manifest): ManifestSource | undefined {
-  return source
-}
-
 function originView(origin: Origin): SourceView {
   const { hub, repo, upstream, seenAtMs, isWhole } = origin
   const type = sourceTypes.find(each => each === origin.type) ?? 'model'
@@ -109,7 +105,7 @@ function originView(origin: Origin): SourceView {
 
 /** Of a whole commit. */
 export function factsView(
-  from: ManifestSource & { readonly upstream: string; readonly seenAtMs: number },
+  from: ManifestSource & { readonly upstream: string; readonly seenAtMs: number | null },
   { xet, ...facts }: HubFacts,
 ): SourceView {
   const { hub, repo, type, commit, upstream, seenAtMs } = from
@@ -129,19 +125,6 @@ export function factsView(
 }
 
 /** Nothing but what the manifest claims. */
-function claimView({ hub, repo, type, commit }: ManifestSource): SourceView {
-  const { xet: _, cardData, ...rest } = noFacts
-  return {
-    type: 'source',
-    hub,
-    repo,
-    kind: type,
-    commit,
-    whole: true,
-    upstream: null,
-    seenAtMs: null,
-    ...rest,
-    cardData,
-    xetHashes: 0,
-  }
+function claimView(source: ManifestSource): SourceView {
+  return factsView({ ...source, upstream: '', seenAtMs: null }, noFacts)
 }
