@@ -1,14 +1,11 @@
 /** Adoption in the control API: what is asked, and what is streamed. Part of contract.ts. */
 
 import { z } from 'zod'
+import { cid, count, globs, path } from './fields.ts'
 
-const count = z.number().int().nonnegative()
-const cid = z.string().min(1).max(128)
-const path = z.string().min(1).max(4096)
 /** Of one kind; a machine with more users has more daemons. */
 const foldersMax = 100
 const folders = z.array(path).max(foldersMax).default([])
-const globs = z.array(z.string().min(1).max(1024)).max(1000).default([])
 
 /** The caches of other programs, by their absolute folders. */
 export const adoptRequestSchema = z.strictObject({
@@ -17,8 +14,8 @@ export const adoptRequestSchema = z.strictObject({
   ollama: folders,
   lmStudio: folders,
   /** By what the caches call the models; all when empty. */
-  include: globs,
-  exclude: globs,
+  include: globs.default([]),
+  exclude: globs.default([]),
   /** Say what would be done; nothing is read but names and sizes. */
   dryRun: z.boolean().default(false),
   /** Keep the files when the program deletes its own. */

@@ -7,13 +7,14 @@
  */
 
 import { z } from 'zod'
-import { bytesPerSecondMin } from '../core/rate-limit.ts'
 import {
   adoptedSchema,
   type AdoptionEvent,
   adoptionSchema,
   adoptRequestSchema,
 } from './adoption.ts'
+import { errorBodySchema } from './error-body.ts'
+import { address, bytesPerSecond, cid, count, globs, path, url } from './fields.ts'
 import {
   type ImportedEvent,
   importedSchema,
@@ -33,6 +34,8 @@ export type {
   SourceView,
 } from './mirror-contract.ts'
 export { mirrorRequestSchema } from './mirror-contract.ts'
+export * from './error-body.ts'
+export * from './network-contract.ts'
 
 /** Raised with every incompatible change; a client refuses a daemon of another version. */
 export const apiVersion = 1
@@ -59,26 +62,8 @@ export const routes = {
   stop: '/v1/stop',
 } as const
 
-const count = z.number().int().nonnegative()
-const cid = z.string().min(1).max(128)
-const path = z.string().min(1).max(4096)
-const address = z.string().min(1).max(512)
-const bytesPerSecond = z.number().int().min(bytesPerSecondMin)
 /** A manifest CID, file root CID, sha256:HEX, cw:// link or name; parsed by src/ops/ref.ts. */
 export const refSchema = z.string().min(1).max(4096)
-
-/** Codes beside those of core/errors.ts: somebody cancelled; a bug, whose stack is in the daemon's log. */
-export const abortedCode = 'ABORTED'
-export const bugCode = 'INTERNAL'
-
-export const errorBodySchema = z.strictObject({
-  type: z.literal('error'),
-  /** A code of core/errors.ts, or one of the two above. */
-  code: z.string(),
-  message: z.string(),
-  hint: z.string().optional(),
-})
-export type ErrorBody = z.infer<typeof errorBodySchema>
 
 // Long operations: what is asked.
 
@@ -89,9 +74,6 @@ export const seedRequestSchema = z.strictObject({
   name: z.string().min(1).max(200).optional(),
 })
 export type SeedRequest = z.infer<typeof seedRequestSchema>
-
-const webSeed = z.string().min(1).max(2048)
-const globs = z.array(z.string().min(1).max(1024)).max(1000)
 
 export const pullRequestSchema = z.strictObject({
   kind: z.literal('pull'),
@@ -104,7 +86,7 @@ export const pullRequestSchema = z.strictObject({
   exclude: globs.default([]),
   peers: z.array(address).max(100).default([]),
   /** URLs of web servers that hold the files: docs/spec/web-seeds.md. */
-  webSeeds: z.array(webSeed).max(16).default([]),
+  webSeeds: z.array(url).max(16).default([]),
   /** sequential: among equally rare chunks those of the first files first. rarest when left out. */
   order: z.enum(['rarest', 'sequential']).optional(),
   /** Bytes per second, of this pull alone; the node's limit holds too. */
@@ -301,7 +283,7 @@ export const refQuerySchema = z.strictObject({ ref: refSchema })
 /** One `ws` in a query is a text, several are a list. */
 export const linkQuerySchema = z.strictObject({
   ref: refSchema,
-  ws: z.union([webSeed, z.array(webSeed)]).optional(),
+  ws: z.union([url, z.array(url)]).optional(),
 })
 export const pinRequestSchema = z.strictObject({ ref: refSchema, pinned: z.boolean() })
 export const nameRequestSchema = z.strictObject({
@@ -341,70 +323,7 @@ export const linkSchema = z.strictObject({
 })
 export type LinkView = z.infer<typeof linkSchema>
 
-// The network.
-
-export const peerSchema = z.strictObject({
-  type: z.literal('peer'),
-  peerId: z.string(),
-  address,
-  direction: z.enum(['inbound', 'outbound']),
-  /** How chunks travel: on a lane (docs/spec/lane.md), on the libp2p stream, or not at all. */
-  path: z.enum(['lane', 'stream', 'none']),
-  /** Why it is not a lane. */
-  pathReason: z.string().nullable(),
-  agent: z.string().nullable(),
-  connectedAtMs: count,
-  bytesReceived: count,
-  bytesSent: count,
-  /** Files it told us it holds some of. */
-  files: count,
-  rttMs: z.number().nonnegative().nullable(),
-})
-export type PeerView = z.infer<typeof peerSchema>
-export const peersResponseSchema = z.strictObject({ peers: z.array(peerSchema) })
-
-export const connectRequestSchema = z.strictObject({ address })
-export const connectedSchema = z.strictObject({
-  type: z.literal('connected'),
-  peerId: z.string(),
-  address,
-})
-export type ConnectedView = z.infer<typeof connectedSchema>
-
-/** What is left out stays as it is; null is no limit. Until the daemon stops. */
-export const limitsRequestSchema = z.strictObject({
-  maxDown: bytesPerSecond.nullable().optional(),
-  maxUp: bytesPerSecond.nullable().optional(),
-})
-export type LimitsRequest = z.infer<typeof limitsRequestSchema>
-
-export const limitsSchema = z.strictObject({
-  type: z.literal('limits'),
-  /** Bytes per second; null when there is no limit. */
-  maxDown: bytesPerSecond.nullable(),
-  maxUp: bytesPerSecond.nullable(),
-  /** They hold for peers on the LAN and on this machine too. */
-  limitLan: z.boolean(),
-})
-export type LimitsView = z.infer<typeof limitsSchema>
-
-export const providerSchema = z.strictObject({
-  type: z.literal('provider'),
-  peerId: z.string(),
-  addresses: z.array(address),
-  /** Which of the model's keys it announced. */
-  key: z.string(),
-  self: z.boolean(),
-})
-export type ProviderView = z.infer<typeof providerSchema>
-
-/** The providers route streams NDJSON: providers as found, then one of these, or an error. */
-export const providersEventSchema = z.discriminatedUnion('type', [
-  providerSchema,
-  z.strictObject({ type: z.literal('done'), providers: count, milliseconds: count }),
-  errorBodySchema,
-])
-export type ProvidersEvent = z.infer<typeof providersEventSchema>
+// The node.
 
 export const statusSchema = z.strictObject({
   type: z.literal('status'),

@@ -1,15 +1,10 @@
 /** The control API of what comes from hubs: mirror and import. A part of contract.ts. */
 
 import { z } from 'zod'
-import { bytesPerSecondMin } from '../core/rate-limit.ts'
+import { bytesPerSecond, cid, count, globs, path, url } from './fields.ts'
 
-const count = z.number().int().nonnegative()
-const cid = z.string().min(1).max(128)
-const path = z.string().min(1).max(4096)
-const globs = z.array(z.string().min(1).max(1024)).max(1000)
 /** `hf:ORG/MODEL@REV`; parsed by src/hub/ref.ts. */
 const hubRef = z.string().min(1).max(1024)
-const url = z.string().min(1).max(2048)
 /** Of a hub, sent to it and kept nowhere. */
 const token = z
   .string()
@@ -28,7 +23,7 @@ export const mirrorRequestSchema = z.strictObject({
   token: token.optional(),
   /** Also what a hub gives only to those who accepted its terms. */
   allowGated: z.boolean().default(false),
-  maxDown: z.number().int().min(bytesPerSecondMin).optional(),
+  maxDown: bytesPerSecond.optional(),
   /** Serve it to others, and keep it pinned. */
   seed: z.boolean().default(true),
 })
