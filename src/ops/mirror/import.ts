@@ -9,7 +9,7 @@ import { toHex } from '../../core/bytes.ts'
 import { IntegrityError, InvalidInputError, NotFoundError, systemCode } from '../../core/errors.ts'
 import { gitBlobOid } from '../../core/git.ts'
 import { isClone, openClone } from '../../hub/clone.ts'
-import { type HubFile, openHub } from '../../hub/hub.ts'
+import type { HubFile } from '../../hub/hub.ts'
 import {
   formatHubRef,
   hubName,
@@ -27,7 +27,7 @@ import { factsOf, type HubFacts, noFacts } from './hub-facts.ts'
 import { hubSeedsOf } from './hub-seed.ts'
 import { linkTo } from '../link.ts'
 import { openMeter } from '../meter.ts'
-import { hubDeps, type MirrorDeps, noticeRenamed, refuseClosed } from './mirror.ts'
+import { askAbout, type MirrorDeps, noticesTo, openAsked } from './hub-door.ts'
 import { mirrorName } from './keep.ts'
 import type { OperationOptions } from '../operation.ts'
 
@@ -115,7 +115,7 @@ function keep(
         manifest,
         isWhole: true,
         upstream,
-        onNotice: hubDeps(deps, options).onNotice,
+        onNotice: noticesTo(options),
       }),
       origin: 'seeded',
       folder: request.path,
@@ -159,15 +159,8 @@ async function listCommit(
     })
   }
   const ref = parseCommitRef(request.source)
-  using hub = openHub(hubDeps(deps, options), {
-    upstream: request.upstream ?? hubUrl,
-    allowPrivate: deps.webSeeds.allowPrivate,
-    token: request.token,
-    agent: deps.webSeeds.agent,
-  })
-  const info = await hub.info(ref, options.signal)
-  refuseClosed(info, request)
-  noticeRenamed(ref, info, options)
+  using hub = openAsked(deps, request, options)
+  const info = await askAbout(hub, ref, { request, options })
   if (info.commit !== ref.revision) {
     throw new NotFoundError(`the hub has ${info.commit} where ${ref.revision} was asked for`, {
       hint: 'name the commit by its 40 digits',

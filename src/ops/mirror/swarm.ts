@@ -20,7 +20,7 @@ import type { Allowance } from '../../transfer/allowance.ts'
 import { download } from '../../transfer/download.ts'
 import { fetchFileTable } from '../../transfer/fetch-table.ts'
 import type { WantedFile } from '../../transfer/request.ts'
-import type { MirrorDeps } from './mirror.ts'
+import type { MirrorDeps } from './hub-door.ts'
 import type { MirrorProgress } from './progress.ts'
 import type { OperationOptions } from '../operation.ts'
 
