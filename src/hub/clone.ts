@@ -27,7 +27,7 @@ import {
   treeOfCommit,
   treeOid,
 } from './git.ts'
-import type { HubFile } from './hub.ts'
+import type { HubFile } from './answers.ts'
 import { type HubRepo, parseHubRef } from './ref.ts'
 
 export interface Clone {

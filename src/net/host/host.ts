@@ -20,7 +20,7 @@ import { CODE_P2P, type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import type { Datastore } from 'interface-datastore'
 import { createLibp2p, type Libp2pOptions } from 'libp2p'
 import type { Clock } from '../../core/clock.ts'
-import { ConflictError, InvalidInputError, messageOf, StorageError } from '../../core/errors.ts'
+import { messageOf } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import { day, hour, KiB, MiB, second } from '../../core/units.ts'
 import {
@@ -38,6 +38,7 @@ import { type Components, type Lan, openLan } from './lan.ts'
 import { openNoiseCrypto } from './noise-crypto.ts'
 import type { ProviderRecords } from '../dht/provider-records.ts'
 import { boundLengthPrefixes } from './length-prefixes.ts'
+import { listenError } from './listen-error.ts'
 
 export interface HostDeps {
   readonly key: PrivateKey
@@ -374,28 +375,4 @@ function limitsOf(
       }),
     ],
   }
-}
-
-function listenError(error: unknown, listen: readonly string[]): Error {
-  const message = messageOf(error)
-  const where = listen.join(', ')
-  if (message.includes('EADDRINUSE')) {
-    return new ConflictError(`cannot listen on ${where}: the port is in use`, {
-      cause: error,
-      hint: 'stop the program that listens there, or choose another port with --listen',
-    })
-  }
-  if (message.includes('EACCES')) {
-    return new StorageError(`cannot listen on ${where}: permission denied`, {
-      cause: error,
-      hint: 'ports below 1024 need privileges: choose a higher one with --listen',
-    })
-  }
-  if (/EADDRNOTAVAIL|EINVAL|did not match|Unsupported|not supported/iu.test(message)) {
-    return new InvalidInputError(`cannot listen on ${where}`, {
-      cause: error,
-      hint: 'use an address of this machine, such as /ip4/0.0.0.0/tcp/4011 or /ip4/0.0.0.0/tcp/4012/ws',
-    })
-  }
-  return error instanceof Error ? error : new Error(message)
 }

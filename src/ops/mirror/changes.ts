@@ -2,7 +2,7 @@
 
 import type { Changes } from '../../api/contract.ts'
 import { toHex } from '../../core/bytes.ts'
-import type { HubFile } from '../../hub/hub.ts'
+import type { HubFile } from '../../hub/answers.ts'
 import type { ManifestFile } from '../../manifest/manifest.ts'
 
 /** Told by name; the rest is counted. */

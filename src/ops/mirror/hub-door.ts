@@ -2,7 +2,8 @@
 
 import type { MirrorRequest } from '../../api/contract.ts'
 import { InvalidInputError } from '../../core/errors.ts'
-import { type Hub, type HubInfo, openHub } from '../../hub/hub.ts'
+import type { HubInfo } from '../../hub/answers.ts'
+import { type Hub, openHub } from '../../hub/hub.ts'
 import { type HubRef, type HubRepo, hubUrl } from '../../hub/ref.ts'
 import type { HashPool } from '../../ingest/hash-file.ts'
 import type { Net } from '../../net/net.ts'

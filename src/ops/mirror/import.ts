@@ -9,7 +9,7 @@ import { toHex } from '../../core/bytes.ts'
 import { IntegrityError, InvalidInputError, NotFoundError, systemCode } from '../../core/errors.ts'
 import { gitBlobOid } from '../../core/git.ts'
 import { isClone, openClone } from '../../hub/clone.ts'
-import type { HubFile } from '../../hub/hub.ts'
+import type { HubFile } from '../../hub/answers.ts'
 import {
   formatHubRef,
   hubName,

@@ -1,7 +1,7 @@
 /** What was fetched of a hub's commit becomes a model: its manifest, its name, and what the hub says of it. */
 
 import type { MirroredEvent } from '../../api/contract.ts'
-import type { HubFile, HubInfo } from '../../hub/hub.ts'
+import type { HubFile, HubInfo } from '../../hub/answers.ts'
 import { hubName, type HubRepo, hubUrl, repoPath } from '../../hub/ref.ts'
 import { commitOf } from '../../manifest/git-commit.ts'
 import {

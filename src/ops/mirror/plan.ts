@@ -3,7 +3,7 @@
 import { join } from 'node:path'
 import type { MirroredEvent, MirrorRequest } from '../../api/contract.ts'
 import { InvalidInputError } from '../../core/errors.ts'
-import type { HubFile, HubInfo } from '../../hub/hub.ts'
+import type { HubFile, HubInfo } from '../../hub/answers.ts'
 import { formatHubRef, hubName, parseHubRef, repoPath } from '../../hub/ref.ts'
 import { decodeManifest, type ManifestFile } from '../../manifest/manifest.ts'
 import { collisionKey, parsePath } from '../../manifest/paths.ts'

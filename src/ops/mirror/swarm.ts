@@ -14,7 +14,7 @@ import {
   UnavailableError,
 } from '../../core/errors.ts'
 import { MiB, second } from '../../core/units.ts'
-import type { HubFile } from '../../hub/hub.ts'
+import type { HubFile } from '../../hub/answers.ts'
 import { checkWebSeeds, openWebSeeds } from '../../net/web/web-seeds.ts'
 import type { Allowance } from '../../transfer/allowance.ts'
 import { download } from '../../transfer/download.ts'

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import type { HubFile } from '../../../../src/hub/hub.ts'
+import type { HubFile } from '../../../../src/hub/answers.ts'
 import { changesBetween } from '../../../../src/ops/mirror/changes.ts'
 import { largeFile, smallFile } from '../../../support/manifests.ts'
 
