@@ -9,6 +9,7 @@ import type { ChunkTable } from '../dag/chunk-table.ts'
 import type { Partial } from '../store/partial.ts'
 import type { DownloadDeps, DownloadOptions, DownloadRequest, WantedFile } from './request.ts'
 import { readLocalChunk } from './reuse.ts'
+import type { SourceId } from './source.ts'
 import { bytesHeld, type Tally } from './tally.ts'
 
 export interface RunFile {
@@ -101,6 +102,20 @@ export class RunFiles {
     this.#options.onProgress()
     this.#options.tally.fileDone()
     return undefined
+  }
+
+  /** Of a file that comes whole, not chunk by chunk. */
+  gotWhole(file: number, from: SourceId, bytes: number): void {
+    this.get(file).bytesWhole += bytes
+    this.#options.tally.fetched(from, bytes)
+    this.#options.onProgress()
+  }
+
+  /** What came of it so is not wanted. */
+  discardWhole(file: number): void {
+    const entry = this.get(file)
+    this.#options.tally.discarded(entry.bytesWhole)
+    entry.bytesWhole = 0
   }
 
   /** Flushed and closed, whatever goes wrong with one of them. */

@@ -16,9 +16,10 @@ import type {
   WantedFile,
 } from './request.ts'
 import { RunFiles } from './run-files.ts'
+import { RunSources } from './run-sources.ts'
 import { Session } from './session.ts'
 import type { SessionAction, SessionEvent } from './session-events.ts'
-import type { HaveUpdate, Source, SourceId } from './source.ts'
+import type { HaveUpdate, Source } from './source.ts'
 import { TableFetcher } from './table-fetcher.ts'
 import { WholeFiles } from './whole-files.ts'
 import type { Tally } from './tally.ts'
@@ -44,15 +45,13 @@ export class SwarmRun {
   readonly #whole: WholeFiles | undefined
   readonly #files: RunFiles
   readonly #fileByRoot = new Map<string, number>()
-  readonly #sources = new Map<SourceId, Source>()
-  readonly #requests = new Map<SourceId, Map<string, AbortController>>()
+  readonly #sources: RunSources
   readonly #stop = new AbortController()
   readonly #finished = Promise.withResolvers<void>()
   /** Opening, writing, publishing: waited for before the files are closed. */
   readonly #tasks = new Set<Promise<void>>()
   /** Reads and writes of this machine's disk under way: while they last, nobody is waited for. */
   #localWork = 0
-  #hadSources = false
   #progressAtMs: number
   #noticeAtMs = -Infinity
   /** While it waits for its turn to ask for more. */
@@ -72,6 +71,13 @@ export class SwarmRun {
       onNotice: options.onNotice,
       onProgress: () => this.#progressed(),
     })
+    this.#sources = new RunSources({
+      log: deps.log,
+      signal: this.#stop.signal,
+      onNotice: options.onNotice,
+      onAdded: source => this.#onSource(source),
+      onGone: source => this.#apply({ type: 'source-gone', source }),
+    })
     for (const [file, { root }] of request.files.entries()) {
       this.#fileByRoot.set(root.toString(), file)
     }
@@ -84,8 +90,8 @@ export class SwarmRun {
     this.#progressAtMs = deps.clock.monotonic()
     this.#tables = new TableFetcher({
       ...deps,
-      sources: () => [...this.#sources.values()],
-      onLie: (source, error) => this.#ban(source.id, error),
+      sources: () => this.#sources.all,
+      onLie: (source, error) => this.#sources.ban(source.id, error),
     })
     this.#whole = this.#openWhole()
   }
@@ -106,7 +112,7 @@ export class SwarmRun {
       signal.removeEventListener('abort', onAbort)
       this.#stop.abort()
       this.#leaveAllowance?.()
-      for (const source of this.#sources.values()) this.#cancelAll(source.id)
+      this.#sources.cancelAll()
       while (this.#tasks.size > 0) await Promise.all(this.#tasks)
       await this.#files.close()
     }
@@ -148,27 +154,21 @@ export class SwarmRun {
   #act(action: SessionAction): void {
     switch (action.type) {
       case 'request':
-        this.#spawn(this.#fetchChunk(action))
-        return
+        return this.#spawn(this.#fetchChunk(action))
       case 'cancel':
-        this.#requests.get(action.source)?.get(keyOf(action))?.abort(cancelled)
-        return
+        return this.#sources.cancel(action)
       case 'ban':
-        this.#ban(action.source, action.reason)
-        return
+        return this.#sources.ban(action.source, action.reason)
       case 'stalled':
       case 'distrusted':
         this.#deps.log.warn(`source ${action.type}`, { source: action.source })
         return
       case 'open':
-        this.#spawn(this.#locally(() => this.#open(action.file)))
-        return
+        return this.#spawn(this.#locally(() => this.#open(action.file)))
       case 'park':
-        this.#spawn(this.#locally(() => this.#park(action.file)))
-        return
+        return this.#spawn(this.#locally(() => this.#park(action.file)))
       case 'publish':
-        this.#spawn(this.#locally(() => this.#publish(action.file)))
-        return
+        return this.#spawn(this.#locally(() => this.#publish(action.file)))
       case 'need-sources':
         this.#noticeWaiting()
     }
@@ -181,7 +181,7 @@ export class SwarmRun {
     const { peers } = this.#options
     const find = this.#deps.finder.find(keys, { peers, signal: this.#stop.signal })
     for await (const found of find) {
-      if (found.type === 'source') this.#addSource(found.source)
+      if (found.type === 'source') this.#sources.add(found.source)
       // Whoever knows the chunks had the time to say so.
       else if (found.round === 1 && this.#whole !== undefined) {
         this.#spawn(this.#whole.run(this.#stop.signal))
@@ -189,41 +189,11 @@ export class SwarmRun {
     }
   }
 
-  #addSource(source: Source): void {
-    const before = this.#sources.get(source.id)
-    if (source.closed.aborted || before === source) return
-    if (before !== undefined) this.#removeSource(before)
-    this.#hadSources = true
-    this.#sources.set(source.id, source)
-    this.#requests.set(source.id, new Map())
-    const onClosed = (): void => this.#removeSource(source)
-    source.closed.addEventListener('abort', onClosed, { once: true, signal: this.#stop.signal })
+  #onSource(source: Source): void {
     const { id, requestsMax, isUnlimited } = source
     this.#apply({ type: 'source-added', source: id, requestsMax, isUnlimited })
     this.#watch(source, [...this.#files.all.keys()])
     this.#tables.wake()
-  }
-
-  #removeSource(source: Source): void {
-    if (this.#sources.get(source.id) !== source) return
-    this.#sources.delete(source.id)
-    this.#cancelAll(source.id)
-    this.#requests.delete(source.id)
-    this.#deps.log.debug('a source is gone', { source: source.id })
-    this.#apply({ type: 'source-gone', source: source.id })
-  }
-
-  #cancelAll(id: SourceId): void {
-    for (const request of this.#requests.get(id)?.values() ?? []) request.abort(cancelled)
-  }
-
-  #ban(id: SourceId, reason: Error): void {
-    const source = this.#sources.get(id)
-    if (source === undefined) return
-    this.#options.onNotice('warn', `banned ${id}: ${reason.message}`)
-    this.#deps.log.warn('banned a source', { source: id, reason: reason.message })
-    this.#removeSource(source)
-    source.ban(reason)
   }
 
   /** Asks to be told of those of the files whose chunks are known. */
@@ -269,40 +239,33 @@ export class SwarmRun {
   #openWhole(): WholeFiles | undefined {
     const { fetchWhole, clock, log } = this.#deps
     if (fetchWhole === undefined) return undefined
-    const { tally, onNotice } = this.#options
+    const { onNotice } = this.#options
     const files = this.#files
     return new WholeFiles({
       fetchWhole,
       clock,
       log,
-      sources: () => [...this.#sources.values()],
+      sources: () => this.#sources.all,
       unknown: () => files.unknown(),
       wanted: file => files.get(file).wanted,
       onStart(file, { id }) {
         const { path } = files.get(file).wanted
         onNotice('info', `nobody tells the chunks of ${path}: it is fetched whole from ${id}`)
       },
-      onBytes: (file, { id }, bytes) => {
-        files.get(file).bytesWhole += bytes
-        tally.fetched(id, bytes)
-        this.#progressed()
-      },
-      onDiscarded(file) {
-        tally.discarded(files.get(file).bytesWhole)
-        files.get(file).bytesWhole = 0
-      },
+      onBytes: (file, { id }, bytes) => files.gotWhole(file, id, bytes),
+      onDiscarded: file => files.discardWhole(file),
       onTable: (file, table) => {
         this.#learn(file, table)
         this.#tables.wake()
       },
-      onLie: (source, error) => this.#ban(source.id, error),
+      onLie: (source, error) => this.#sources.ban(source.id, error),
     })
   }
 
   #learn(file: number, table: ChunkTable): void {
     this.#progressed()
     this.#know(file, table)
-    for (const source of this.#sources.values()) this.#watch(source, [file])
+    for (const source of this.#sources.all) this.#watch(source, [file])
   }
 
   #know(file: number, table: ChunkTable): void {
@@ -317,16 +280,10 @@ export class SwarmRun {
   async #fetchChunk(action: RequestAction): Promise<void> {
     const { index, length } = action
     const source = this.#sources.get(action.source)
-    const requests = this.#requests.get(action.source)
     const { wanted, partial, table } = this.#files.get(action.file)
-    if (source === undefined || requests === undefined) return
-    if (partial === undefined || table === undefined) return
-    const request = new AbortController()
-    requests.set(keyOf(action), request)
-    // What has arrived is not cancelled any more.
-    const ended = (): void => {
-      if (requests.get(keyOf(action)) === request) requests.delete(keyOf(action))
-    }
+    if (source === undefined || partial === undefined || table === undefined) return
+    const request = this.#sources.begin(action)
+    if (request === undefined) return
     const { digest, offset } = table.ref(index)
     try {
       const outcome = await fetchChunk({
@@ -336,14 +293,14 @@ export class SwarmRun {
         chunk: { root: wanted.root, index, offset, length, digest },
         signal: request.signal,
         onArrived: () => {
-          ended()
+          request.ended()
           this.#apply({ source: action.source, file: action.file, index, type: 'chunk-arrived' })
         },
         locally: work => this.#locally(work),
       })
       if (outcome !== undefined) this.#fetched(action, outcome)
     } finally {
-      ended()
+      request.ended()
     }
   }
 
@@ -404,7 +361,7 @@ export class SwarmRun {
 
   #phase(): DownloadProgress['phase'] {
     if (this.#files.isCopying) return 'reusing'
-    if (!this.#hadSources) return 'finding'
+    if (!this.#sources.hadAny) return 'finding'
     if (this.#isFetchingWhole) return 'fetching'
     if (this.#session.isWaiting && this.#tables.inFlight === 0) return 'waiting'
     return this.#session.missing === 0 ? 'publishing' : 'fetching'
@@ -421,7 +378,7 @@ export class SwarmRun {
   #noticeWaiting(): void {
     const nowMs = this.#deps.clock.monotonic()
     const isKnown = this.#files.all.every(({ table }) => table !== undefined)
-    if (!this.#hadSources || !isKnown || nowMs - this.#noticeAtMs < noticeMs) return
+    if (!this.#sources.hadAny || !isKnown || nowMs - this.#noticeAtMs < noticeMs) return
     this.#noticeAtMs = nowMs
     const left = this.#request.files.length - this.#session.filesDone
     const what = left === 1 ? 'a file' : `${left} files`
@@ -430,7 +387,7 @@ export class SwarmRun {
 
   #givenUp(): UnavailableError {
     const left = this.#request.files.length - this.#session.filesDone
-    const why = this.#hadSources ? 'nobody serves what is missing' : 'no source was found'
+    const why = this.#sources.hadAny ? 'nobody serves what is missing' : 'no source was found'
     return new UnavailableError(
       `${left} of ${this.#request.files.length} files are not whole: ${why}`,
       {
@@ -438,10 +395,4 @@ export class SwarmRun {
       },
     )
   }
-}
-
-const cancelled = new UnavailableError('not needed any more')
-
-function keyOf({ file, index }: { file: number; index: number }): string {
-  return `${file}/${index}`
 }
