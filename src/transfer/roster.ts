@@ -124,6 +124,8 @@ export class Roster {
     for (let chunk = start; chunk < end; chunk += 1) {
       peer.said.add(chunk)
       peer.refused.delete(chunk)
+      const ask = peer.asks.get(chunk)
+      if (ask !== undefined) ask.isReclaimed = true
     }
     if (peer.state === 'active') this.#gain(peer, entry, [start, end])
   }
@@ -131,8 +133,7 @@ export class Roster {
   #lost(peer: Peer, entry: SessionFile, [start, end]: Range): void {
     peer.said.each(start, end, chunk => {
       peer.said.delete(chunk)
-      // It noticed by our request that it lost the chunk: no lie.
-      if (peer.refused.delete(chunk)) peer.score.keptClaim()
+      if (peer.refused.delete(chunk)) peer.score.tookBackClaim()
     })
     this.#lose(peer, entry, [start, end])
   }

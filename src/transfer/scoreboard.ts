@@ -64,6 +64,8 @@ export interface Ask {
   readonly ahead: number
   readonly deliveredBefore: number
   readonly isPipeFull: boolean
+  /** It lost the chunk and has it again: what it answers may be about the time between. */
+  isReclaimed?: boolean
 }
 
 /** What outlives the connection: kept by source id for the whole download. */
@@ -238,16 +240,24 @@ export class Score {
 
   /** It did not serve what it claimed to hold; true when its claims are ignored from now on. */
   brokeClaim(nowMs: number): boolean {
-    this.blame.brokenClaims += 1
-    if (this.blame.brokenClaims < brokenClaimsMax) return false
-    this.blame.brokenClaims = 0
-    this.blame.claimsIgnoredUntilMs = nowMs + claimsIgnoredMs
-    return true
+    const { blame } = this
+    const isIgnored = nowMs < blame.claimsIgnoredUntilMs
+    // Their time is over, and so is what led to it.
+    if (!isIgnored && blame.brokenClaims >= brokenClaimsMax) blame.brokenClaims = 0
+    blame.brokenClaims += 1
+    if (blame.brokenClaims < brokenClaimsMax) return false
+    blame.claimsIgnoredUntilMs = nowMs + claimsIgnoredMs
+    return !isIgnored
   }
 
-  /** It served a claim, or took one back that it had broken. */
   keptClaim(): void {
     if (this.blame.brokenClaims > 0) this.blame.brokenClaims -= 1
+  }
+
+  /** It says that it lost what it had refused: it noticed by our request, and has not lied. */
+  tookBackClaim(): void {
+    this.keptClaim()
+    if (this.blame.brokenClaims < brokenClaimsMax) this.blame.claimsIgnoredUntilMs = 0
   }
 
   /** Paused, or not believed. */

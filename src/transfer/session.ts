@@ -232,6 +232,8 @@ export class Session {
     const found = this.#askOf(event)
     if (found === undefined) return undefined
     const { flight, peer } = found
+    // What it says of its chunks may overtake what it answers: they take different ways.
+    const isReclaimed = peer.asks.get(flight.chunk)?.isReclaimed === true
     this.#drop(flight, peer)
     // It sent nothing; what is cancelled may be on its way, and counts.
     if (!peer.isUnlimited) this.#allowance?.spend(-flight.bytes)
@@ -244,6 +246,7 @@ export class Session {
         peer.score.busy(this.#nowMs)
         return undefined
       case 'refused':
+        if (isReclaimed) return peer
         if (this.#roster.refused(peer, flight.chunk, this.#nowMs + refusedMs)) {
           if (peer.score.brokeClaim(this.#nowMs)) {
             this.#roster.withdraw(peer)

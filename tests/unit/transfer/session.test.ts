@@ -185,6 +185,42 @@ describe('several sources', () => {
     swarm.apply({ type: 'have', source: 'worn', file: 0, gained: [], lost: [[0, 12]] })
     expect(swarm.held[0]?.count).toBeGreaterThanOrEqual(6)
   })
+
+  test('believes a source again that lost everything for a moment and said so late', () => {
+    const tables = model([40])
+    const swarm = new Simulation({ tables, random: seededRandom(12) })
+    const moved = seeder('moved', tables)
+    swarm.connect(moved)
+    // Refusals come on a lane; that the file is gone, and that it is back, on a stream behind them.
+    const all = Array.from({ length: 40 }, (_, index) => index)
+    for (const index of all) moved.holds[0]?.delete(index)
+    swarm.run(second)
+    expect(swarm.log).toContainEqual({ type: 'distrusted', source: 'moved' })
+    swarm.apply({ type: 'have', source: 'moved', file: 0, gained: [], lost: [[0, 40]] })
+    for (const index of all) moved.holds[0]?.add(index)
+    swarm.apply({ type: 'have', source: 'moved', file: 0, gained: [[0, 40]], lost: [] })
+    expect(swarm.run(20 * second)).toBe(true)
+  })
+
+  test('asks again at once for what was refused before it was claimed anew', () => {
+    const tables = model([1])
+    const session = new Session({ files: 1, random: () => 0 })
+    const apply = (event: SessionEvent) => session.apply(event, 0)
+    apply({ type: 'file-known', file: 0, table: tables[0] as ChunkTable })
+    apply({ type: 'source-added', source: 'a', requestsMax: 8 })
+    apply({ type: 'have', source: 'a', file: 0, gained: [[0, 1]], lost: [] })
+    const held = new Bitfield(1)
+    const asked = apply({ type: 'file-opened', file: 0, held })
+    expect(asked).toMatchObject([{ type: 'request', source: 'a', index: 0 }])
+    apply({ type: 'have', source: 'a', file: 0, gained: [], lost: [[0, 1]] })
+    apply({ type: 'have', source: 'a', file: 0, gained: [[0, 1]], lost: [] })
+    const reason = new Error('not held')
+    const late = { source: 'a', file: 0, index: 0, failure: 'refused', reason } as const
+    const again = apply({ type: 'request-failed', ...late })
+    expect(again).toMatchObject([{ type: 'request', source: 'a', index: 0 }])
+    // Refused with nothing said meanwhile, it is left alone.
+    expect(apply({ type: 'request-failed', ...late })).not.toMatchObject([{ type: 'request' }])
+  })
 })
 
 describe('waiting', () => {
