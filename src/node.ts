@@ -34,7 +34,7 @@ import type { Logger } from './core/log.ts'
 import { openGrowingHashes } from './ingest/growing-hash.ts'
 import { type HashPool, openHashPool } from './ingest/hash-file.ts'
 import { type Net, openNet, type NetOptions } from './net/net.ts'
-import { type CacheOptions, type Gateway, openGateway } from './ops/gateway/gateway.ts'
+import { type CacheOptions, type NodeGateway, openGateway } from './ops/gateway/gateway.ts'
 import { nameModel, namesOf, unbindName } from './ops/gateway/names.ts'
 import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkOf } from './ops/link.ts'
@@ -60,6 +60,7 @@ import type { Store } from './store/store.ts'
 export {
   type CacheOptions,
   type Gateway,
+  type NodeGateway,
   type NamedModel,
   type OpenedFile,
   readBytesMax,
@@ -111,7 +112,7 @@ export type NodeStatus = Omit<
 export interface Node extends AsyncDisposable {
   readonly peerId: string
   /** What a gateway for other programs asks. */
-  readonly gateway: Gateway
+  readonly gateway: NodeGateway
   addresses(): string[]
   status(): NodeStatus
   peers(): PeerView[]
@@ -198,7 +199,7 @@ interface Services extends PullDeps, SeedDeps {
   readonly adoption: Adoption
 }
 
-function nodeOver(services: Services, gateway: Gateway, parts: AsyncDisposable): Node {
+function nodeOver(services: Services, gateway: NodeGateway, parts: AsyncDisposable): Node {
   return {
     ...networkOf(services),
     ...modelsOf(services),

@@ -3,14 +3,14 @@
 import type { Clock } from '../../src/core/clock.ts'
 import { ConflictError, InvalidInputError, messageOf, systemCode } from '../../src/core/errors.ts'
 import type { Logger } from '../../src/core/log.ts'
-import type { Gateway } from '../../src/node.ts'
+import type { NodeGateway } from '../../src/node.ts'
 import type { Config } from '../config.ts'
 import { type HttpAddress, parseHttpListen } from '../settings.ts'
 import { answerError, hubGateway } from './hub/hub.ts'
 import { type HttpDeps, type HttpServer, openHttp } from './server.ts'
 
 export interface GatewayDeps {
-  readonly gateway: Gateway
+  readonly gateway: NodeGateway
   readonly clock: Clock
   readonly log: Logger
 }

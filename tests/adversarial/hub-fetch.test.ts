@@ -45,6 +45,33 @@ test('a model known by a link is listed and read, and has the commit of its hold
   expect(model?.bytesHeld).toBeGreaterThanOrEqual(weights.length)
 })
 
+test('a page that hides behind a browser starts no download, and a program does', async () => {
+  await using two = await openTwo()
+  const { far, near } = two
+  const page = { 'user-agent': 'Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0', accept: 'image/*' }
+  const path = '/org/model/resolve/main/model.safetensors'
+  const ask = async (where: string): Promise<number> =>
+    (await near.ask(where, { headers: page })).status
+  // Not even the manifest is asked for.
+  for (const where of [path, '/api/models/org/model', '/v2/org/model/manifests/latest'])
+    expect([where, await ask(where)]).toEqual([where, 403])
+  expect(await near.node.models(new AbortController().signal)).toEqual([])
+  // Known, and held in part.
+  expect((await near.ask('/org/model/resolve/main/config.json')).status).toBe(200)
+  expect(await ask('/org/model/resolve/main/config.json')).toBe(200)
+  expect(await ask('/api/models/org/model')).toBe(200)
+  const { headers, status } = await near.ask(path, { headers: page })
+  expect(status).toBe(403)
+  expect(headers['x-error-message']).toMatch(/nothing is fetched for a browser/u)
+  const { files: held } = await near.node.show('org/model', new AbortController().signal)
+  expect(held.find(file => file.path === 'model.safetensors')?.chunksHeld).toBe(0)
+  // What is here is read like everywhere else.
+  const there = await far.ask(path.replace('org', 'far'), { headers: page })
+  expect(there.status).toBe(200)
+  expect((await near.ask(path)).status).toBe(200)
+  expect(await ask(path)).toBe(200)
+})
+
 test('a range in the middle comes before what lies before it', async () => {
   await using two = await openTwo()
   const { near } = two

@@ -64,6 +64,13 @@ test('what is read of an unknown name comes from the hub, is kept, and is the co
   expect((await gateway.ask('/api/models/org/Model')).json()).toMatchObject({ sha: commit })
 })
 
+test('a page that hides behind a browser makes the hub be asked nothing', async () => {
+  const headers = { 'user-agent': 'Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0' }
+  for (const path of ['/api/models/org/Model', '/org/Model/resolve/main/sub/model.bin'])
+    expect((await gateway.ask(path, { headers })).status).toBe(404)
+  expect(hub.requests).toEqual([])
+})
+
 test('a range in the middle does not wait for what lies before it', async () => {
   const start = 15 * MiB
   const held: (() => void)[] = []

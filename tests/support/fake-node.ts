@@ -17,7 +17,7 @@ import { systemClock } from '../../src/core/clock.ts'
 import { InvalidInputError, NotFoundError, UnavailableError } from '../../src/core/errors.ts'
 import { silentLog } from '../../src/core/log.ts'
 import { openBandwidth } from '../../src/net/upload/bandwidth.ts'
-import type { Node, OperationOptions } from '../../src/node.ts'
+import type { Gateway, Node, OperationOptions } from '../../src/node.ts'
 import { changeLimits, limitsView } from '../../src/ops/limits.ts'
 
 export const somePeer = '12D3KooWGzXzCFnUTGmDkdXS4CPPzj8YRu8fSPkTkZtpJ7YhTtmE'
@@ -129,16 +129,7 @@ export function openFakeNode(
     async show(ref) {
       return { model: find(ref), files: [], source: null }
     },
-    gateway: {
-      find: () => undefined,
-      names: () => [],
-      manifest: () => Promise.reject(new NotFoundError('a fake node has no manifests')),
-      about: () => null,
-      xetHashes: () => new Map(),
-      open: () => {
-        throw new NotFoundError('a fake node has no files')
-      },
-    },
+    gateway: { ...emptyGateway, held: emptyGateway },
     names: () => [],
     name(name, ref) {
       const { manifest } = find(ref)
@@ -242,4 +233,15 @@ export function aResult(): Extract<OperationResult, { type: 'pulled' }> {
     seconds: 1,
     sources: [],
   }
+}
+
+const emptyGateway: Gateway = {
+  find: () => undefined,
+  names: () => [],
+  manifest: () => Promise.reject(new NotFoundError('a fake node has no manifests')),
+  about: () => null,
+  xetHashes: () => new Map(),
+  open: () => {
+    throw new NotFoundError('a fake node has no files')
+  },
 }

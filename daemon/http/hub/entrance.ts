@@ -7,7 +7,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../../../src/core/clock.ts'
 import { MiB } from '../../../src/core/units.ts'
 import { corsHeaders, isAllowedOrigin, preflightHeaders } from './cors.ts'
-import { type GuardOptions, refuseStranger } from './host-guard.ts'
+import { type GuardOptions, mayStart, refuseStranger } from './host-guard.ts'
 import { type Answer, busy, refused, tooMany } from './refusal.ts'
 import { openVisitors, type Visitors } from './visitors.ts'
 
@@ -31,6 +31,8 @@ export interface Entrance {
   readonly visitors: Visitors
   /** What to answer at once, or undefined. */
   check(request: FastifyRequest, reply: FastifyReply): Answer | undefined
+  /** Of a request that was let in: whether something may be fetched for it. */
+  mayStart(request: FastifyRequest): boolean
 }
 
 /** What has a body and writes nothing: which paths are there, and what Xet's clients tell of themselves. */
@@ -53,6 +55,7 @@ export function openEntrance({ clock }: EntranceDeps, options: EntranceOptions):
 
   return {
     visitors,
+    mayStart: ({ headers }) => mayStart(headers, options),
     check(request, reply) {
       const { headers, method, socket, url } = request
       const waitSeconds = visitors.asked(socket.remoteAddress ?? '')

@@ -36,12 +36,35 @@ export function refuseStranger(
     return refused(421, 'this name is not served here: allow it with --allow-host')
   }
   if (isAllowedOrigin(headers, options.corsOrigins)) return undefined
-  const site = headers['sec-fetch-site']
-  const isOfPage = site !== undefined && site !== 'none' && site !== 'same-origin'
-  if (origin !== undefined || isOfPage) {
-    return refused(403, 'requests of web pages are refused')
-  }
-  return undefined
+  if (origin === undefined && !isOfOtherSite(headers)) return undefined
+  return refused(403, 'requests of web pages are refused: a person types or pastes the address')
+}
+
+/**
+ * Whether something may be fetched for a request that was let in. To an address of a LAN without TLS a
+ * browser says nothing of the page that asks when the page does not want it to; only its name stays.
+ */
+export function mayStart(
+  headers: IncomingHttpHeaders,
+  { corsOrigins }: Pick<GuardOptions, 'corsOrigins'>,
+): boolean {
+  if (isAllowedOrigin(headers, corsOrigins)) return true
+  // From nowhere else, or it had not been let in.
+  if (headers['sec-fetch-site'] !== undefined || headers.referer !== undefined) return true
+  return !isBrowser(headers['user-agent'] ?? '')
+}
+
+function isOfOtherSite({ host, referer, 'sec-fetch-site': site }: IncomingHttpHeaders): boolean {
+  // A reverse proxy may have changed our name; what the browser itself says is about the one it knows.
+  if (site !== undefined) return site !== 'none' && site !== 'same-origin'
+  if (referer === undefined) return false
+  const from = URL.parse(referer)?.host
+  return from !== host?.toLowerCase()
+}
+
+/** All browsers begin with it, and no page can change it; so does PowerShell, which runs no pages. */
+function isBrowser(userAgent: string): boolean {
+  return userAgent.startsWith('Mozilla/') && !userAgent.includes('PowerShell/')
 }
 
 function isAllowed(

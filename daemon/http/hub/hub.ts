@@ -7,7 +7,7 @@ import type { Socket } from 'node:net'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Clock } from '../../../src/core/clock.ts'
 import type { Logger } from '../../../src/core/log.ts'
-import type { Gateway } from '../../../src/node.ts'
+import type { Gateway, NodeGateway } from '../../../src/node.ts'
 import { inRegistryWords } from '../oci/refusal.ts'
 import { Registry } from '../oci/registry.ts'
 import { isRegistryPath, parseRegistryTarget } from '../oci/target.ts'
@@ -18,14 +18,14 @@ import { type Entrance, type EntranceOptions, openEntrance, questionBytesMax } f
 import { summaryBody } from './repository.ts'
 import { type Answer, answerOfError, notFound, refused } from './refusal.ts'
 import { PlainFiles } from './plain-files.ts'
-import { Repositories } from './repositories.ts'
+import { Commits, Repositories } from './repositories.ts'
 import { type Exchange, send, sendFile, sendText } from './send.ts'
 import { parseTarget, type Target } from './target.ts'
 import type { Visitors } from './visitors.ts'
 import { clientPlainBytesMax } from './xet.ts'
 
 export interface HubDeps {
-  readonly gateway: Gateway
+  readonly gateway: NodeGateway
   readonly clock: Clock
   readonly log: Logger
 }
@@ -46,16 +46,28 @@ export interface HubOptions extends EntranceOptions {
 export function hubGateway(deps: HubDeps, options: HubOptions): Plugin {
   const entrance = openEntrance(deps, options)
   const { visitors } = entrance
-  const repositories = new Repositories(deps.gateway)
-  const parts = { ...deps, repositories, bodies: new Bodies(), visitors }
-  const plainFiles = new PlainFiles(deps.gateway)
   const { plainBytesMax = clientPlainBytesMax } = options
-  const hub: Hub = { ...parts, plainFiles, plainBytesMax, registry: new Registry(parts) }
+  const bodies = new Bodies()
+  const commits = new Commits()
+  const hubOver = (gateway: Gateway): Hub => {
+    const repositories = new Repositories(gateway, commits)
+    const parts = { ...deps, gateway, repositories, bodies, visitors }
+    const plainFiles = new PlainFiles(gateway)
+    return { ...parts, plainFiles, plainBytesMax, registry: new Registry(parts) }
+  }
+  const hubs = { whole: hubOver(deps.gateway), held: hubOver(deps.gateway.held) }
   // A scope of its own: its errors are told in the Hub's words, not in those of the control API.
-  return app => void app.register(async scope => routes(scope, hub, entrance))
+  return app => void app.register(async scope => routes(scope, hubs, entrance))
 }
 
-interface Hub extends HubDeps {
+interface Hubs {
+  readonly whole: Hub
+  /** For who may start nothing. */
+  readonly held: Hub
+}
+
+interface Hub extends Omit<HubDeps, 'gateway'> {
+  readonly gateway: Gateway
   readonly repositories: Repositories
   readonly bodies: Bodies
   readonly plainFiles: PlainFiles
@@ -68,7 +80,7 @@ interface Hub extends HubDeps {
 const tooManyConnections =
   'HTTP/1.1 429 Too Many Requests\r\nRetry-After: 10\r\nContent-Length: 0\r\nConnection: close\r\n\r\n'
 
-function routes(app: FastifyInstance, hub: Hub, entrance: Entrance): void {
+function routes(app: FastifyInstance, hubs: Hubs, entrance: Entrance): void {
   app.server.on('connection', (socket: Socket) => {
     if (entrance.visitors.connected(socket)) return
     socket.write(tooManyConnections)
@@ -83,12 +95,13 @@ function routes(app: FastifyInstance, hub: Hub, entrance: Entrance): void {
     if (refusal.status >= 400 && hasBody(request)) reply.header('connection', 'close')
     await send(reply, inWordsOf(request, refusal))
   })
-  app.setErrorHandler((error, request, reply) => answerError(hub, error, { request, reply }))
+  app.setErrorHandler((error, request, reply) => answerError(hubs.whole, error, { request, reply }))
   app.route({
     method: [...methods],
     url: '*',
     bodyLimit: questionBytesMax,
-    handler: (request, reply) => answer(hub, request, reply),
+    handler: (request, reply) =>
+      answer(entrance.mayStart(request) ? hubs.whole : hubs.held, request, reply),
   })
 }
 

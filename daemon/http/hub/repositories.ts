@@ -12,14 +12,39 @@ const filesKeptMax = 200_000
 /** Clients of a hub give up after ten seconds; it goes on being looked for. */
 const manifestMs = 8 * second
 
-export class Repositories {
-  readonly #gateway: Gateway
+/** Whoever asks, a manifest has the same commit. */
+export class Commits {
   /** By manifest, least recently used first. */
   readonly #commits = new Map<string, GitCommit>()
   #filesKept = 0
 
-  constructor(gateway: Gateway) {
+  known(key: string): GitCommit | undefined {
+    const commit = this.#commits.get(key)
+    if (commit === undefined) return undefined
+    this.#commits.delete(key)
+    this.#commits.set(key, commit)
+    return commit
+  }
+
+  keep(key: string, commit: GitCommit): GitCommit {
+    if (!this.#commits.has(key)) this.#filesKept += commit.entries.size
+    this.#commits.set(key, commit)
+    for (const [oldest, { entries }] of this.#commits) {
+      if (this.#filesKept <= filesKeptMax || oldest === key) break
+      this.#commits.delete(oldest)
+      this.#filesKept -= entries.size
+    }
+    return commit
+  }
+}
+
+export class Repositories {
+  readonly #gateway: Gateway
+  readonly #commits: Commits
+
+  constructor(gateway: Gateway, commits: Commits) {
     this.#gateway = gateway
+    this.#commits = commits
   }
 
   /** The first reading of a URL whose repository is known. */
@@ -58,7 +83,7 @@ export class Repositories {
 
   async #open(model: NamedModel, signal: AbortSignal, patienceMs: number): Promise<Repository> {
     const key = model.manifest.toString()
-    const commit = this.#known(key) ?? (await this.#read(model, signal, patienceMs))
+    const commit = this.#commits.known(key) ?? (await this.#read(model, signal, patienceMs))
     const about = (): ReturnType<Gateway['about']> => this.#gateway.about(model)
     const xetHashes = (): ReadonlyMap<string, string> => this.#gateway.xetHashes(model)
     return { model, commit, about, xetHashes }
@@ -74,25 +99,6 @@ export class Repositories {
         if (!isAbort(error)) throw error
         throw new UnavailableError(`nobody has served ${model.name} yet`)
       })
-    return this.#keep(key, commitOf(files, key, source))
-  }
-
-  #known(key: string): GitCommit | undefined {
-    const commit = this.#commits.get(key)
-    if (commit === undefined) return undefined
-    this.#commits.delete(key)
-    this.#commits.set(key, commit)
-    return commit
-  }
-
-  #keep(key: string, commit: GitCommit): GitCommit {
-    if (!this.#commits.has(key)) this.#filesKept += commit.entries.size
-    this.#commits.set(key, commit)
-    for (const [oldest, { entries }] of this.#commits) {
-      if (this.#filesKept <= filesKeptMax || oldest === key) break
-      this.#commits.delete(oldest)
-      this.#filesKept -= entries.size
-    }
-    return commit
+    return this.#commits.keep(key, commitOf(files, key, source))
   }
 }

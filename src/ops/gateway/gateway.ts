@@ -7,6 +7,7 @@ import type { SourceView } from '../../api/contract.ts'
 import { raceSignal } from '../../core/async.ts'
 import type { CID } from '../../core/cid.ts'
 import {
+  errorFromCode,
   IntegrityError,
   isAbort,
   messageOf,
@@ -16,7 +17,7 @@ import {
 import { chunkBytesMax } from '../../core/limits.ts'
 import type { ChunkTable } from '../../dag/chunk-table.ts'
 import { decodeManifest, type Manifest, type ManifestFile } from '../../manifest/manifest.ts'
-import type { NamedModel, Span } from '../../store/store.ts'
+import type { NamedModel, Span, Store } from '../../store/store.ts'
 import { type CacheOptions, FileCache } from './cache.ts'
 import { type FetchDeps, Fetches, type FileFetch } from './fetch.ts'
 import { Readers } from './readers.ts'
@@ -59,7 +60,16 @@ export interface Gateway {
   open(model: NamedModel, file: ManifestFile): OpenedFile
 }
 
-export function openGateway(deps: FetchDeps, options: CacheOptions, upstream?: Upstream): Gateway {
+export interface NodeGateway extends Gateway {
+  /** For who may read what is here and start nothing: UNTRUSTED where the other one would fetch. */
+  readonly held: Gateway
+}
+
+export function openGateway(
+  deps: FetchDeps,
+  options: CacheOptions,
+  upstream?: Upstream,
+): NodeGateway {
   const { clock, log, store, work } = deps
   const cache = new FileCache(deps, options, root => readers.isUsed(root))
   const fetches = new Fetches({ ...deps, cache })
@@ -76,7 +86,12 @@ export function openGateway(deps: FetchDeps, options: CacheOptions, upstream?: U
   const onPause = (root: CID): void => fetches.pause(root)
   const readers = new Readers({ clock, closing: work.closing, onPause, onIdle })
   void work.run(() => cache.open()).catch(report)
+  const read = (file: ManifestFile, join: () => FileFetch): OpenedFile => {
+    readers.enter(file.root)
+    return new ReadFile({ store, file, join, leave: () => readers.leave(file.root) })
+  }
   return {
+    held: heldGateway(store, file => read(file, refuseToStart)),
     find: name => store.findName(name),
     names: () => store.names(),
     ...(upstream === undefined
@@ -97,12 +112,32 @@ export function openGateway(deps: FetchDeps, options: CacheOptions, upstream?: U
     open(model, file) {
       const passed = upstream?.repository(model.manifest)
       if (passed !== undefined) return passed.open(file)
-      const { root } = file
-      readers.enter(root)
-      const leave = (): void => readers.leave(root)
-      return new ReadFile({ store, file, join: () => fetches.join(model, file), leave })
+      return read(file, () => fetches.join(model, file))
     },
   }
+}
+
+function heldGateway(store: Store, read: (file: ManifestFile) => OpenedFile): Gateway {
+  return {
+    find: name => store.findName(name),
+    names: () => store.names(),
+    async manifest(model) {
+      const block = store.manifestBlock(model.manifest)
+      return block === undefined ? refuseToStart() : decodeManifest(block)
+    },
+    about: ({ manifest }) => sourceView(store, manifest),
+    xetHashes: ({ manifest }) => xetHashesOf(store, manifest),
+    // A part of it would be an answer that breaks off.
+    open: (_, file) => (store.present(file.root)?.isFull === true ? read(file) : refuseToStart()),
+  }
+}
+
+function refuseToStart(): never {
+  throw errorFromCode(
+    'UNTRUSTED',
+    'it is not here, and a web page may be asking: nothing is fetched for a browser',
+    { hint: 'fetch it with a program, such as hf, curl or commonweight pull' },
+  )
 }
 
 /** A copy that turns out to be damaged is withdrawn, and there may be another one. */
