@@ -1,23 +1,21 @@
 /** Real stores and real caches, small. What is read is counted. */
 
-import { link, mkdir, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { link, mkdtemp, readFile, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
-import type { AdoptedEvent, AdoptionEvent, AdoptRequest } from '../../../../src/api/adoption.ts'
-import { adoptRequestSchema } from '../../../../src/api/adoption.ts'
-import { systemClock } from '../../../../src/core/clock.ts'
-import { silentLog } from '../../../../src/core/log.ts'
 import { type HashPool, openHashPool } from '../../../../src/ingest/hash-file.ts'
-import { importFiles } from '../../../../src/ingest/import-files.ts'
-import { findFiles } from '../../../../src/ingest/folder.ts'
 import { decodeManifest, sealManifest } from '../../../../src/manifest/manifest.ts'
 import { gitOid } from '../../../../src/core/git.ts'
 import { commitOf, pointerText } from '../../../../src/manifest/git-commit.ts'
 import { toHex } from '../../../../src/core/bytes.ts'
 import { parseCid } from '../../../../src/core/cid.ts'
-import { adopt } from '../../../../src/ops/adopt/adopt.ts'
 import type { Store } from '../../../../src/store/store.ts'
+import {
+  type Adopted,
+  type CachesFixture,
+  openCachesFixture,
+} from '../../../support/caches-fixture.ts'
 import {
   etagOf,
   someCommit,
@@ -25,19 +23,16 @@ import {
   writeSnapshot,
 } from '../../../support/model-caches.ts'
 import { filesBelow, seededBytes, writeFiles } from '../../../support/model-files.ts'
-import { openScratchFolder, type ScratchFolder } from '../../../support/scratch-folder.ts'
-import { openTestStore } from '../../../support/store-fixture.ts'
+import type { ScratchFolder } from '../../../support/scratch-folder.ts'
 
 const weights = seededBytes('weights', 3_000_000)
 const files = { 'config.json': '{}', 'model.safetensors': { bytes: weights } }
 
+let fixture: CachesFixture
 let scratch: ScratchFolder
 let root: string
 let home: string
 let store: Store
-let pool: HashPool
-let placesHashed: string[]
-let opened: AsyncDisposableStack
 
 let threads: HashPool
 beforeAll(() => {
@@ -46,59 +41,14 @@ beforeAll(() => {
 afterAll(() => threads[Symbol.asyncDispose]())
 
 beforeEach(async () => {
-  opened = new AsyncDisposableStack()
-  scratch = opened.use(await openScratchFolder())
-  root = scratch.file('hub')
-  home = scratch.file('home')
-  await mkdir(home)
-  store = opened.use(await openTestStore(home))
-  placesHashed = []
-  pool = {
-    ...threads,
-    hashFiles(places, options) {
-      placesHashed.push(...places)
-      return threads.hashFiles(places, options)
-    },
-  }
+  fixture = await openCachesFixture(threads)
+  ;({ scratch, root, home, store } = fixture)
 })
-afterEach(() => opened.disposeAsync())
+afterEach(() => fixture[Symbol.asyncDispose]())
 
-interface Run {
-  readonly models: AdoptedEvent[]
-  readonly notices: string[]
-  readonly result: AdoptionEvent
-}
+const run: CachesFixture['adopt'] = (request, signal) => fixture.adopt(request, signal)
 
-async function run(
-  request: Partial<AdoptRequest> = { hf: [root] },
-  signal = new AbortController().signal,
-): Promise<Run> {
-  const models: AdoptedEvent[] = []
-  const notices: string[] = []
-  placesHashed = []
-  const result = await adopt(
-    {
-      store,
-      pool,
-      home,
-      modelsFolder: join(home, 'models'),
-      net: { providedChanged: () => undefined },
-      clock: systemClock,
-      log: silentLog,
-    },
-    adoptRequestSchema.parse({ kind: 'adopt', ...request }),
-    {
-      signal,
-      onEvent(event) {
-        if (event.type === 'adopted') models.push(event)
-        if (event.type === 'notice') notices.push(event.message)
-      },
-    },
-  )
-  return { models, notices, result }
-}
-
-function statesOf({ models }: Run): string[] {
+function statesOf({ models }: Adopted): string[] {
   return models.map(({ state }) => state)
 }
 
@@ -126,21 +76,19 @@ test('a snapshot becomes a model that is served from its blobs', async () => {
 test('a second run hashes nothing', async () => {
   await writeSnapshot(root, 'models--org--model', files, { tree: true })
   await run()
-  expect(placesHashed).toHaveLength(2)
+  expect(fixture.hashed).toHaveLength(2)
   const again = await run()
-  expect(placesHashed).toEqual([])
+  expect(fixture.hashed).toEqual([])
   expect(statesOf(again)).toEqual(['known'])
 })
 
 test('a whole commit is the model that an import of the commit makes', async () => {
   await writeSnapshot(root, 'models--org--model', files, { tree: true })
   const { models } = await run()
-  const plain = await importFiles(
-    { pool },
-    await findFiles([
-      await writeFiles(scratch.file('plain'), { ...files, 'model.safetensors': weights }),
-    ]),
-  )
+  const plain = await fixture.importModel(scratch.file('plain'), {
+    ...files,
+    'model.safetensors': weights,
+  })
   const source = {
     hub: 'huggingface.co',
     repo: 'org/model',
@@ -161,10 +109,7 @@ test('a whole commit is the model that an import of the commit makes', async () 
 
 test('a commit that a gateway made up is the model that it came from', async () => {
   const all = { 'a.bin': 'one', 'b.bin': 'two' }
-  const seeded = await importFiles(
-    { pool },
-    await findFiles([await writeFiles(scratch.file('x'), all)]),
-  )
+  const seeded = await fixture.importModel(scratch.file('x'), all)
   const { id } = commitOf(seeded.manifest.files, seeded.cid.toString())
   await writeSnapshot(root, 'models--org--model', all, { tree: true, commit: id })
   expect((await run()).models[0]?.manifest).toBe(seeded.cid.toString())
@@ -252,14 +197,11 @@ test('a new revision takes the name, and the older one stays as long as it is th
   expect(statesOf(await run())).toEqual(['known', 'new'])
   expect(store.models().map(({ name }) => name)).toEqual([undefined, 'org/model'])
   // The weights that both have were not read again.
-  expect(placesHashed).toHaveLength(1)
+  expect(fixture.hashed).toHaveLength(1)
 })
 
 test('a name that somebody else has is not taken', async () => {
-  const other = await importFiles(
-    { pool },
-    await findFiles([await writeFiles(scratch.file('mine'), { 'x.bin': 'mine' })]),
-  )
+  const other = await fixture.importModel(scratch.file('mine'), { 'x.bin': 'mine' })
   store.bindName('org/model', { manifest: other.cid, link: `cw://${other.cid.toString()}` })
   await writeSnapshot(root, 'models--org--model', files)
   const { models, notices } = await run()
@@ -271,7 +213,7 @@ test('a dry run says what would be done, and does nothing', async () => {
   await writeSnapshot(root, 'models--org--model', files)
   const dry = await run({ hf: [root], dryRun: true })
   expect(dry.models).toMatchObject([{ state: 'new', manifest: null, files: 2 }])
-  expect(placesHashed).toEqual([])
+  expect(fixture.hashed).toEqual([])
   expect(store.models()).toEqual([])
   await run()
   const known = await run({ hf: [root], dryRun: true })
@@ -286,7 +228,7 @@ test('pinned files have a second name here, and stay when their cache is emptied
   expect(store.model(manifest)).toMatchObject({ folder, pinned: true, state: 'complete' })
   expect((await stat(join(folder, 'model.safetensors'))).nlink).toBe(2)
   expect(statesOf(await run({ hf: [root], pin: true }))).toEqual(['known'])
-  expect(placesHashed).toEqual([])
+  expect(fixture.hashed).toEqual([])
   await rm(join(root, 'models--org--model'), { recursive: true })
   await run()
   await store.refresh()
@@ -298,7 +240,7 @@ test('what is pinned is known again after the index forgot the cache', async () 
   await run({ hf: [root], pin: true })
   await store.gc({ dryRun: false })
   expect(statesOf(await run())).toEqual(['known'])
-  expect(placesHashed).toEqual([])
+  expect(fixture.hashed).toEqual([])
 })
 
 test('what was adopted before can be pinned later', async () => {
@@ -306,7 +248,7 @@ test('what was adopted before can be pinned later', async () => {
   await run()
   const { models } = await run({ hf: [root], pin: true })
   expect(models).toMatchObject([{ state: 'known' }])
-  expect(placesHashed).toEqual([])
+  expect(fixture.hashed).toEqual([])
   expect(store.models()).toMatchObject([{ pinned: true, folder: join(home, 'models/org/model') }])
 })
 
@@ -389,7 +331,7 @@ test('hard links in a cache are read once', async () => {
   const folder = await writeSnapshot(root, 'models--org--model', files, { layout: 'files' })
   await link(join(folder, 'model.safetensors'), join(folder, 'copy.safetensors'))
   await run()
-  expect(placesHashed).toHaveLength(2)
+  expect(fixture.hashed).toHaveLength(2)
 })
 
 test('an old snapshot without a list is the commit that is held, and no second model', async () => {
@@ -443,8 +385,8 @@ test('a blob that becomes a link after it was looked at is not followed', async 
   await writeSnapshot(root, 'models--org--model', files)
   const secret = join(await writeFiles(scratch.file('outside'), { key: 'private' }), 'key')
   const blob = join(root, 'models--org--model/blobs', etagOf('config.json', '{}'))
-  const real = pool
-  pool = {
+  const real = fixture.pool
+  fixture.pool = {
     ...real,
     async hashFiles(places, options) {
       await rm(blob, { force: true })
@@ -477,8 +419,8 @@ test('who stops in the middle of a large model does not begin anew', async () =>
   )
   await writeSnapshot(root, 'models--org--model', shards)
   const stop = new AbortController()
-  const real = pool
-  pool = {
+  const real = fixture.pool
+  fixture.pool = {
     ...real,
     async hashFiles(places, options) {
       const files = await real.hashFiles(places, options)
@@ -487,7 +429,7 @@ test('who stops in the middle of a large model does not begin anew', async () =>
     },
   }
   await expect(run({ hf: [root] }, stop.signal)).rejects.toThrow('abort')
-  pool = real
+  fixture.pool = real
   expect(statesOf(await run())).toEqual(['new'])
-  expect(placesHashed.length).toBeLessThan(4)
+  expect(fixture.hashed.length).toBeLessThan(4)
 })

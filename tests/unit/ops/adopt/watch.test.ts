@@ -2,55 +2,41 @@ import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type AdoptRequest, adoptRequestSchema } from '../../../../src/api/adoption.ts'
-import { silentLog } from '../../../../src/core/log.ts'
 import { second } from '../../../../src/core/units.ts'
 import { openHashPool, type HashPool } from '../../../../src/ingest/hash-file.ts'
 import { type Adoption, openAdoption } from '../../../../src/ops/adopt/watch.ts'
 import type { Store } from '../../../../src/store/store.ts'
+import { type CachesFixture, openCachesFixture } from '../../../support/caches-fixture.ts'
 import { FakeClock } from '../../../support/fake-clock.ts'
 import { writeSnapshot } from '../../../support/model-caches.ts'
-import { openScratchFolder, type ScratchFolder } from '../../../support/scratch-folder.ts'
-import { openTestStore } from '../../../support/store-fixture.ts'
 
-let scratch: ScratchFolder
+let fixture: CachesFixture
 let root: string
 let store: Store
-let pool: HashPool
 let clock: FakeClock
 let adoption: Adoption
-let opened: AsyncDisposableStack
 let stop: AbortController
 let running: Promise<void>
 
+let threads: HashPool
 beforeAll(() => {
-  pool = openHashPool()
+  threads = openHashPool()
 })
-afterAll(() => pool[Symbol.asyncDispose]())
+afterAll(() => threads[Symbol.asyncDispose]())
 
 beforeEach(async () => {
-  opened = new AsyncDisposableStack()
-  scratch = opened.use(await openScratchFolder())
-  root = scratch.file('hub')
-  await mkdir(scratch.file('home'))
-  store = opened.use(await openTestStore(scratch.file('home')))
+  fixture = await openCachesFixture(threads)
+  ;({ root, store } = fixture)
   clock = new FakeClock()
   start()
 })
 afterEach(async () => {
   await end()
-  await opened.disposeAsync()
+  await fixture[Symbol.asyncDispose]()
 })
 
-function start(pools: HashPool = pool): void {
-  adoption = openAdoption({
-    store,
-    pool: pools,
-    clock,
-    home: scratch.file('home'),
-    modelsFolder: scratch.file('home/models'),
-    net: { providedChanged: () => undefined },
-    log: silentLog,
-  })
+function start(): void {
+  adoption = openAdoption(fixture.adoptDeps(clock))
   stop = new AbortController()
   running = adoption.watch(stop.signal)
 }
@@ -161,14 +147,15 @@ test.for([
   await adopt({ watch: true })
   await end()
   let failures = 0
-  start({
-    ...pool,
+  fixture.pool = {
+    ...threads,
     async hashFiles(...args) {
       failures += 1
       if (failures === 1) throw error
-      return pool.hashFiles(...args)
+      return threads.hashFiles(...args)
     },
-  })
+  }
+  start()
   await writeSnapshot(root, 'models--org--one', { 'a.bin': 'one' })
   expect(await eventually(() => failures === 1)).toBe(true)
   await writeSnapshot(root, 'models--org--two', { 'b.bin': 'two' })

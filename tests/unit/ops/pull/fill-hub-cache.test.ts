@@ -3,25 +3,19 @@ import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from 'vitest'
 import { type HubLayout, hubLayout } from '../../../../src/caches/hub-layout.ts'
 import { readHubCache } from '../../../../src/caches/hub-cache.ts'
-import { findFiles } from '../../../../src/ingest/folder.ts'
 import { type HashPool, openHashPool } from '../../../../src/ingest/hash-file.ts'
-import { importFiles } from '../../../../src/ingest/import-files.ts'
 import { fillHubCache, type PlacedFile } from '../../../../src/ops/pull/fill-hub-cache.ts'
+import { type CachesFixture, openCachesFixture } from '../../../support/caches-fixture.ts'
 import { sha256 } from '../../../support/model-caches.ts'
-import { writeFiles } from '../../../support/model-files.ts'
-import { openScratchFolder, type ScratchFolder } from '../../../support/scratch-folder.ts'
-import { openTestStore } from '../../../support/store-fixture.ts'
-import type { Store } from '../../../../src/store/store.ts'
+import type { ScratchFolder } from '../../../support/scratch-folder.ts'
 
 const files = { 'config.json': '{}', 'sub/dir/model.safetensors': 'weights' }
 
+let fixture: CachesFixture
 let scratch: ScratchFolder
 let root: string
 let modelsFolder: string
-let pool: HashPool
-let store: Store
-let opened: AsyncDisposableStack
-let hashed: number
+
 let threads: HashPool
 beforeAll(() => {
   threads = openHashPool()
@@ -29,21 +23,10 @@ beforeAll(() => {
 afterAll(() => threads[Symbol.asyncDispose]())
 
 beforeEach(async () => {
-  opened = new AsyncDisposableStack()
-  scratch = opened.use(await openScratchFolder())
-  root = scratch.file('cache/hub')
-  modelsFolder = scratch.file('models')
-  store = opened.use(await openTestStore(scratch.path))
-  hashed = 0
-  pool = {
-    ...threads,
-    sha256(place, options) {
-      hashed += 1
-      return threads.sha256(place, options)
-    },
-  }
+  fixture = await openCachesFixture(threads)
+  ;({ scratch, root, modelsFolder } = fixture)
 })
-afterEach(() => opened.disposeAsync())
+afterEach(() => fixture[Symbol.asyncDispose]())
 
 interface Held {
   readonly layout: HubLayout
@@ -52,8 +35,8 @@ interface Held {
 
 /** A model whose files lie in this folder, indexed. */
 async function hold(folder: string, name = 'org/model'): Promise<Held> {
-  const model = await importFiles({ pool }, await findFiles([await writeFiles(folder, files)]))
-  store.addFiles(model.fresh)
+  const model = await fixture.importModel(folder, files)
+  fixture.store.addFiles(model.fresh)
   const layout = hubLayout(model.manifest, { cid: model.cid, name })
   const placed = model.manifest.files.map(file => ({ ...file, place: join(folder, file.path) }))
   return { layout, placed }
@@ -62,7 +45,7 @@ async function hold(folder: string, name = 'org/model'): Promise<Held> {
 async function fill({ layout, placed }: Held): Promise<{ snapshot: string; notices: string[] }> {
   const notices: string[] = []
   const snapshot = await fillHubCache(
-    { pool, store, modelsFolder },
+    fixture,
     { root, layout, files: placed },
     {
       signal: new AbortController().signal,
@@ -90,13 +73,13 @@ test('a model is written as huggingface_hub writes it', async () => {
 test('what is ours is linked and not read again', async () => {
   const { snapshot } = await fill(await hold(join(modelsFolder, 'org/model')))
   expect((await stat(join(snapshot, 'config.json'))).nlink).toBe(2)
-  expect(hashed).toBe(0)
+  expect(fixture.compared).toEqual([])
 })
 
 test("what is the user's own is copied and checked", async () => {
   const { snapshot } = await fill(await hold(scratch.file('mine')))
   expect((await stat(join(snapshot, 'config.json'))).nlink).toBe(1)
-  expect(hashed).toBe(2)
+  expect(fixture.compared).toHaveLength(2)
 })
 
 test('a file that changed meanwhile does not get into the cache', async () => {
