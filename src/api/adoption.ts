@@ -37,7 +37,7 @@ export const adoptedSchema = z.strictObject({
   files: count,
   bytes: count,
   state: z.enum(['new', 'known', 'skipped']),
-  /** Why it was skipped, or what is missing. */
+  /** Why it was skipped, what is missing, or that a dry run compared no more than names and sizes. */
   reason: z.string().optional(),
 })
 export type AdoptedEvent = z.infer<typeof adoptedSchema>

@@ -25,6 +25,7 @@ import { AdoptProgress } from './progress.ts'
 import { type HomeFolders, refuseHome } from '../home-guard.ts'
 import type { OperationOptions } from '../operation.ts'
 import { namesModel, type Selection } from '../select.ts'
+import { type Guess, UnreadFiles } from './unread.ts'
 
 export interface AdoptDeps extends HomeFolders {
   readonly store: Store
@@ -119,6 +120,7 @@ class Adopting {
   readonly #how: AdoptHow
   readonly #options: AdoptOptions
   readonly #models: AdoptedModels
+  readonly #unread: UnreadFiles
   readonly #progress: AdoptProgress
   #result: AdoptionEvent = { type: 'adoption', models: 0, files: 0, bytes: 0, skipped: 0 }
 
@@ -132,6 +134,7 @@ class Adopting {
     this.#how = how
     this.#options = options
     this.#models = new AdoptedModels(deps, how, options.onEvent)
+    this.#unread = new UnreadFiles(deps.store)
     this.#progress = new AdoptProgress(deps.clock, options.onEvent, entries)
   }
 
@@ -188,7 +191,7 @@ class Adopting {
     const known = this.#known(found)
     if (known.size < found.files.length) {
       this.#models.noteUnclear(found.folder)
-      return lineOf(found, undefined, 'new')
+      return unreadLine(found, this.#unread.heldAs(found))
     }
     const part = this.#models.partOf(found, known)
     const manifest = part?.manifest ?? identify(found, known).cid
@@ -232,6 +235,12 @@ class Adopting {
     this.#progress.knew([...known.values()].reduce((sum, { stamp }) => sum + stamp.size, 0))
     return known
   }
+}
+
+function unreadLine(found: FoundModel, held: Guess | undefined): AdoptedEvent {
+  if (held !== 'likely') return lineOf(found, undefined, held === undefined ? 'new' : 'known')
+  const remarks = [found.remark, 'by names and sizes'].filter(text => text !== undefined)
+  return lineOf({ ...found, remark: remarks.join('; ') }, undefined, 'known')
 }
 
 /** Who stops in the middle of a model of many shards begins with the next one, and not anew. */

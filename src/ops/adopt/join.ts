@@ -111,7 +111,8 @@ function hasFiles({ files }: Manifest, wanted: ReadonlyMap<string, HashedFile>):
   })
 }
 
-function fits(
+/** Whether files that the manifest lists are the model, or a part of it, to adoption. */
+export function fits(
   { isPart, commit, folder }: FoundModel,
   model: HeldModel,
   manifest: Manifest,
