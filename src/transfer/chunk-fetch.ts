@@ -35,8 +35,14 @@ export type ChunkOutcome =
   | undefined
 
 /** Rejects with what is not the source's doing. */
-export function fetchChunk(fetch: ChunkFetch): Promise<ChunkOutcome> {
-  const { bulk } = fetch.source
+export async function fetchChunk(fetch: ChunkFetch): Promise<ChunkOutcome> {
+  const { source, chunk, signal } = fetch
+  let bulk: BulkSource | undefined
+  try {
+    bulk = await source.bulk?.(chunk.length, { signal })
+  } catch (error) {
+    return failed(fetch, error)
+  }
   return bulk === undefined ? fetchHere(fetch) : fetchThere(fetch, bulk)
 }
 

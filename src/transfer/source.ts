@@ -97,8 +97,11 @@ export interface Source {
   fetchTable(key: CID, size: number | undefined, options: SourceOptions): Promise<Uint8Array>
   /** The bytes of one chunk, exactly `length`, unverified. Aborting tells the source to forget it. */
   fetchChunk(request: ChunkRequest, options: ChunkOptions): Promise<Uint8Array>
-  /** A faster way to the same chunks, while there is one. */
-  readonly bulk?: BulkSource | undefined
+  /**
+   * A faster way to a chunk of so many bytes; undefined when fetchChunk is the way now. May take a
+   * moment while a faster one is being opened.
+   */
+  bulk?(length: number, options: SourceOptions): Promise<BulkSource | undefined>
   /** It broke the rules or sent bad bytes: end it for this session, and say why. */
   ban(reason: Error): void
 }

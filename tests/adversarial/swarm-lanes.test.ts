@@ -12,7 +12,7 @@ import { MiB } from '../../src/core/units.ts'
 import { verifyDigest } from '../../src/dag/verify.ts'
 import { lanesPerPeerMax } from '../../src/net/swarm/peer-lanes.ts'
 import { swarmProtocol } from '../../src/net/swarm/open-stream.ts'
-import type { Source } from '../../src/transfer/source.ts'
+import type { BulkSource, Source } from '../../src/transfer/source.ts'
 import { encodeFrame, encodeHeader, type FrameHeader, frameTypes } from '../../src/wire/frames.ts'
 import { decodeReason, goodbyeCodes, laneFeatures } from '../../src/wire/messages.ts'
 import type { FrameTransport } from '../../src/wire/transport.ts'
@@ -44,6 +44,15 @@ async function fetchChunk(source: Source, index: number): Promise<void> {
   verifyDigest(digest, await source.fetchChunk({ root: file.root, index, ...chunk }, options))
 }
 
+/** One chunk comes over the stream while they are opened. */
+async function lanesOf(source: Source): Promise<BulkSource> {
+  expect(await source.bulk?.(MiB, options)).toBeUndefined()
+  await fetchChunk(source, 0)
+  const lanes = await source.bulk?.(MiB, options)
+  if (lanes === undefined) throw new Error('no lane')
+  return lanes
+}
+
 function portOf({ libp2p }: Pick<SwarmNode, 'libp2p'>): number {
   return Number(libp2p.getMultiaddrs()[0]?.getComponents()[1]?.value)
 }
@@ -66,8 +75,7 @@ test('a download takes to lanes, and both sides say so', async () => {
     path: 'stream',
     pathReason: 'nothing was asked for yet',
   })
-  await fetchChunk(source, 0)
-  await until(() => source.bulk !== undefined)
+  const lanes = await lanesOf(source)
   expect(leecher.swarm.peers()[0]?.path).toEqual({ path: 'lane' })
   expect(seeder.swarm.peers()[0]?.path).toEqual({ path: 'lane' })
 
@@ -78,7 +86,7 @@ test('a download takes to lanes, and both sides say so', async () => {
     for (let index = 0; index < file.table.count; index += 1) {
       const { digest, length } = file.table.ref(index)
       const offset = file.table.offset(index)
-      await source.bulk?.fetchChunkTo(
+      await lanes.fetchChunkTo(
         { root: file.root, index, offset, length, digest },
         { fd: target.fd, offset, length },
         { ...options, onChecked: () => undefined },
@@ -103,7 +111,7 @@ test('where lanes are off at either end, the stream carries all, and peers says 
     { path: 'stream', pathReason: 'the peer has no lanes' },
     { path: 'stream', pathReason: 'lanes are off here' },
   ])
-  expect(source.bulk).toBeUndefined()
+  expect(await source.bulk?.(MiB, options)).toBeUndefined()
 })
 
 test('a seeder that dialled us is dialled at the port that it signed', async () => {
@@ -116,8 +124,7 @@ test('a seeder that dialled us is dialled at the port that it signed', async () 
   await new Promise(resolve => setTimeout(resolve, 200))
   const [source] = leecher.swarm.sources()
   if (source === undefined) throw new Error('no source')
-  await fetchChunk(source, 0)
-  await until(() => source.bulk !== undefined)
+  const lanes = await lanesOf(source)
   expect(leecher.swarm.peers()[0]?.path).toEqual({ path: 'lane' })
 })
 
@@ -128,14 +135,14 @@ test('a seeder that nobody can dial is asked to, and its lane carries the chunks
   await until(() => leecher.swarm.sources().length === 1)
   const [source] = leecher.swarm.sources()
   if (source === undefined) throw new Error('no source')
-  await fetchChunk(source, 0)
+  expect(await source.bulk?.(MiB, options)).toBeUndefined()
   await until(() => leecher.swarm.peers()[0]?.path.path === 'lane')
   await until(() => seeder.swarm.peers()[0]?.path.path === 'lane')
   // The hello on the lane may still be on its way: after a moment, the lane has what is fetched.
   await new Promise(resolve => setTimeout(resolve, 100))
   const streamed = countStream(leecher)
   const [before] = leecher.swarm.peers()
-  for (let index = 1; index < 5; index += 1) await fetchChunk(source, index)
+  for (let index = 0; index < 4; index += 1) await fetchChunk(source, index)
   const [after] = leecher.swarm.peers()
   expect((after?.bytesReceived ?? 0) - (before?.bytesReceived ?? 0)).toBeGreaterThan(4 * MiB)
   expect(streamed()).toBeLessThan(1000)

@@ -184,8 +184,8 @@ export class FakeBulkSource extends FakeSource {
   /** Chunks that were written past the main thread. */
   readonly written: number[] = []
 
-  get bulk(): BulkSource | undefined {
-    return this.isUp() ? this.#bulk : undefined
+  bulk(): Promise<BulkSource | undefined> {
+    return Promise.resolve(this.isUp() ? this.#bulk : undefined)
   }
 
   readonly #bulk: BulkSource = {

@@ -1,15 +1,16 @@
 /**
  * The lanes of the data plane to one peer: opened when a download wants chunks of it, another one when
- * those there are all busy, tried again at growing intervals when none can be had. Meanwhile the
- * stream carries the chunks.
+ * those there are all busy, tried again at growing intervals when none can be had: then the stream
+ * carries the chunks.
  */
 
 import type { Plane } from '../../bulk/plane.ts'
 import type { Lane } from '../../bulk/plane-lane.ts'
+import { raceSignal } from '../../core/async.ts'
 import type { Clock } from '../../core/clock.ts'
 import { LimitError, messageOf, ProtocolError, UnavailableError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
-import { minute, second } from '../../core/units.ts'
+import { MiB, minute, second } from '../../core/units.ts'
 import type { WriteTarget } from '../../store/partial.ts'
 import type { BulkOptions, BulkRequest, BulkSource } from '../../transfer/source.ts'
 import type { LaneSide } from './peer-lanes.ts'
@@ -19,6 +20,13 @@ const openMs = 30 * second
 /** After a lane that worked and ended, and after none could be had: doubles up to the last. */
 const retryMsFirst = second
 const retryMsMax = 10 * minute
+/**
+ * So long chunks wait for a lane that is being opened, since a stream costs several times the CPU: for
+ * four round trips of a bad line, or until a crowd of peers on a small machine has opened all of its.
+ */
+const openingMsMax = 5 * second
+/** What the stream carries meanwhile: small files at once, and a little where no lane ever comes. */
+const streamedBytesMax = MiB
 /** A lane with so many chunks in flight has more to do than its thread can do at once. */
 const busyJobs = 2
 
@@ -36,11 +44,18 @@ export interface BulkLanesOptions {
   readonly onBan: (reason: Error) => void
 }
 
+/** A lane on its way. */
+interface Opening {
+  /** Resolves when it is there, or not to be had, or no longer worth waiting for. */
+  readonly isWaitOver: Promise<void>
+  streamedBytes: number
+}
+
 export class BulkLanes implements BulkSource {
   readonly #deps: BulkLanesDeps
   readonly #options: BulkLanesOptions
   readonly #lanes = new Set<Lane>()
-  #isOpening = false
+  #opening: Opening | undefined
   #retryMs = retryMsFirst
   #retryAtMs = 0
 
@@ -58,18 +73,39 @@ export class BulkLanes implements BulkSource {
     return this.#lanes.size > 0
   }
 
+  /** How a chunk of so many bytes is fetched now: over the lanes, or over the stream (undefined). */
+  async way(length: number, signal: AbortSignal): Promise<BulkSource | undefined> {
+    this.want()
+    const opening = this.#opening
+    if (!this.isUp && opening !== undefined) {
+      const isFirst = opening.streamedBytes === 0
+      if (isFirst || opening.streamedBytes + length <= streamedBytesMax) {
+        opening.streamedBytes += length
+      } else {
+        await raceSignal(opening.isWaitOver, signal)
+      }
+    }
+    return this.isUp ? this : undefined
+  }
+
   /** A download asks this peer for a chunk: opens a lane if one more is of use. */
   want(): void {
     const { plane, clock } = this.#deps
     const { side, closed } = this.#options
-    if (this.#isOpening || closed.aborted || this.#lanes.size >= plane.threads) return
+    if (this.#opening !== undefined || closed.aborted || this.#lanes.size >= plane.threads) return
     if (clock.monotonic() < this.#retryAtMs) return
     if (!side.isWanted) {
       if (side.back === undefined) side.askBack('the peer takes no lanes')
       return
     }
     for (const lane of this.#lanes) if (lane.inFlight < busyJobs) return
-    void this.#open()
+    const stop = new AbortController()
+    const isWaitOver = clock.sleep(openingMsMax, stop.signal).catch(() => undefined)
+    this.#opening = { isWaitOver, streamedBytes: 0 }
+    void this.#open().finally(() => {
+      this.#opening = undefined
+      stop.abort()
+    })
   }
 
   async fetchChunkTo(
@@ -98,7 +134,6 @@ export class BulkLanes implements BulkSource {
   async #open(): Promise<void> {
     const { plane, clock, log } = this.#deps
     const { peer, side, closed } = this.#options
-    this.#isOpening = true
     try {
       const signal = AbortSignal.any([closed, AbortSignal.timeout(openMs)])
       const addresses = await side.addresses()
@@ -112,8 +147,6 @@ export class BulkLanes implements BulkSource {
       log.debug('no lane to a peer', { peer, error: messageOf(error) })
       if (error instanceof ProtocolError) this.#options.onBan(error)
       else if (!this.isUp && side.back === undefined) side.askBack(messageOf(error))
-    } finally {
-      this.#isOpening = false
     }
   }
 

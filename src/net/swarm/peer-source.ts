@@ -50,9 +50,7 @@ export function openPeerSource(
     kind: 'peer',
     isUnlimited: !channel.isLimited,
     closed,
-    get bulk() {
-      return plane?.isUp === true ? plane : undefined
-    },
+    bulk: async (length, { signal }) => plane?.way(length, signal),
     watch(files, onHave, { signal }) {
       channel.watch(files, onHave, signal)
     },
@@ -75,7 +73,6 @@ export function openPeerSource(
       })
     },
     fetchChunk({ root, index, length }, { signal, allocate }) {
-      plane?.want()
       return (lanes?.back ?? channel).request({
         type: frameTypes.getChunk,
         payload: encodeChunkAsk({ root, index }),

@@ -98,9 +98,7 @@ export class Steering {
       closed,
       ...(requestsMax === undefined ? {} : { requestsMax }),
       ...(isUnlimited === undefined ? {} : { isUnlimited }),
-      get bulk() {
-        return source.bulk
-      },
+      bulk: async (length, options) => source.bulk?.(length, options),
       watch: (files, onHave, options) => {
         const [file] = files
         if (file === undefined) return

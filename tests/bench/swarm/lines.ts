@@ -154,7 +154,7 @@ export const distance: Row = {
 export const crowd: Row = {
   name: 'crowd',
   async run(bed) {
-    const mib = bed.quick ? 64 : 256
+    const mib = bed.quick ? 64 : bed.mib
     const folder = await bed.model(mib)
     const count = 8
     await using one = await startSeeders(bed, folder, 1)

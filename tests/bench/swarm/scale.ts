@@ -45,7 +45,7 @@ class InstantSource implements Source {
   readonly kind = 'peer'
   readonly requestsMax = 64
   readonly closed = new AbortController().signal
-  readonly bulk: BulkSource = {
+  readonly #bulk: BulkSource = {
     async fetchChunkTo(_, __, { onChecked }) {
       await turn()
       onChecked()
@@ -56,6 +56,10 @@ class InstantSource implements Source {
   constructor(id: string, table: ChunkTable) {
     this.id = id
     this.#table = table
+  }
+
+  bulk(): Promise<BulkSource> {
+    return Promise.resolve(this.#bulk)
   }
 
   watch(

@@ -9,7 +9,7 @@ import {
   UnavailableError,
 } from '../../../../src/core/errors.ts'
 import { silentLog } from '../../../../src/core/log.ts'
-import { minute, second } from '../../../../src/core/units.ts'
+import { KiB, MiB, minute, second } from '../../../../src/core/units.ts'
 import { BulkLanes } from '../../../../src/net/swarm/bulk-lanes.ts'
 import type { LaneSide } from '../../../../src/net/swarm/peer-lanes.ts'
 import { FakeClock } from '../../../support/fake-clock.ts'
@@ -53,6 +53,8 @@ let clock: FakeClock
 let lanes: FakeLane[]
 /** What the next attempts end with; lanes once they are used up. */
 let failures: Error[]
+/** What an attempt waits for. */
+let ready: Promise<void>
 let attempts: LaneSpec[]
 let addresses: (typeof address)[]
 let backs: string[]
@@ -64,6 +66,7 @@ beforeEach(() => {
   clock = new FakeClock()
   lanes = []
   failures = []
+  ready = Promise.resolve()
   attempts = []
   addresses = [address]
   backs = []
@@ -73,6 +76,7 @@ beforeEach(() => {
     threads: 2,
     async openLane(spec) {
       attempts.push(spec)
+      await ready
       const failure = failures.shift()
       if (failure !== undefined) throw failure
       const lane = new FakeLane()
@@ -97,6 +101,10 @@ beforeEach(() => {
 
 async function want(): Promise<void> {
   bulk.want()
+  await settle()
+}
+
+async function settle(): Promise<void> {
   for (let turn = 0; turn < 20; turn += 1) await Promise.resolve()
 }
 
@@ -166,6 +174,43 @@ test('a breach of the rules on a lane bans the peer', async () => {
   await want()
   lanes[0]?.close(new ProtocolError('nonsense'))
   expect(bans).toEqual([lanes[0]?.closed.reason])
+})
+
+test('while the first lane is opened the stream carries one chunk or some small ones, and the others wait', async () => {
+  const coming = Promise.withResolvers<void>()
+  ready = coming.promise
+  expect(await bulk.way(MiB - 9 * KiB, options.signal)).toBeUndefined()
+  expect(await bulk.way(9 * KiB, options.signal)).toBeUndefined()
+  const ways = [bulk.way(MiB, options.signal), bulk.way(MiB, options.signal)]
+  await settle()
+  coming.resolve()
+  expect(await Promise.all(ways)).toEqual([bulk, bulk])
+  expect(await bulk.way(KiB, options.signal)).toBe(bulk)
+  expect(await bulk.way(MiB, options.signal)).toBe(bulk)
+  expect(clock.sleepers).toBe(0)
+})
+
+test('nobody waits long for a lane, nor for one that cannot be had, nor when cancelled', async () => {
+  const coming = Promise.withResolvers<void>()
+  ready = coming.promise
+  failures = [new UnavailableError('refused')]
+  expect(await bulk.way(MiB, options.signal)).toBeUndefined()
+  const late = bulk.way(MiB, options.signal)
+  await clock.advance(5 * second)
+  expect(await late).toBeUndefined()
+  expect(await bulk.way(MiB, options.signal)).toBeUndefined()
+  coming.resolve()
+  await settle()
+  // To be tried again in a while: until then, there is nothing to wait for.
+  expect(await bulk.way(MiB, options.signal)).toBeUndefined()
+  expect(attempts).toHaveLength(1)
+  clock.jump(clock.now() + second)
+  const again = Promise.withResolvers<void>()
+  ready = again.promise
+  expect(await bulk.way(MiB, options.signal)).toBeUndefined()
+  const cancelled = bulk.way(MiB, AbortSignal.abort(new Error('cancelled')))
+  await expect(cancelled).rejects.toThrow('cancelled')
+  again.resolve()
 })
 
 test('lanes end with the stream', async () => {
