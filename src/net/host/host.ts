@@ -38,6 +38,7 @@ import { type Components, type Lan, openLan } from './lan.ts'
 import { openNoiseCrypto } from './noise-crypto.ts'
 import type { ProviderRecords } from '../dht/provider-records.ts'
 import { boundLengthPrefixes } from './length-prefixes.ts'
+import { spareWindowUpdates } from './window-updates.ts'
 import { listenError } from './listen-error.ts'
 
 export interface HostDeps {
@@ -128,6 +129,7 @@ export async function openHost(deps: HostDeps, options: HostOptions): Promise<Ho
   }
   const lan = openLan(deps)
   boundLengthPrefixes()
+  spareWindowUpdates()
   const libp2p = await createLibp2p({
     ...partsOf(options, { reach, lan }),
     ...limitsOf(reach()),
