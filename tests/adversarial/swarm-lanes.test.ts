@@ -124,7 +124,7 @@ test('a seeder that dialled us is dialled at the port that it signed', async () 
   await new Promise(resolve => setTimeout(resolve, 200))
   const [source] = leecher.swarm.sources()
   if (source === undefined) throw new Error('no source')
-  const lanes = await lanesOf(source)
+  await lanesOf(source)
   expect(leecher.swarm.peers()[0]?.path).toEqual({ path: 'lane' })
 })
 
