@@ -2,7 +2,7 @@
  * A swarm of real daemons on one machine: many seeders, liars, frozen peers, thin and long lines,
  * crowds and churn. Every row compares two runs that take turns, as the bars of issue 4 ask.
  *
- *   npm run bench:swarm [-- --mib 1024 --rounds 3 --only liar,frozen --folder /dev/shm --quick --write]
+ *   npm run bench:swarm [-- --mib 2048 --rounds 3 --only liar,frozen --folder /dev/shm --quick --write]
  */
 
 import { tmpdir } from 'node:os'
@@ -41,7 +41,7 @@ const { values } = parseArgs({
     write: { type: 'boolean', default: false },
   },
 })
-const mib = Number(values.mib ?? (values.quick ? 128 : 1024))
+const mib = Number(values.mib ?? (values.quick ? 128 : 2048))
 const rounds = Number(values.rounds ?? (values.quick ? 1 : 3))
 const wanted = values.only?.split(',') ?? rows.map(({ name }) => name)
 
