@@ -35,7 +35,7 @@ import { openGrowingHashes } from './ingest/growing-hash.ts'
 import { type HashPool, openHashPool } from './ingest/hash-file.ts'
 import { type Net, openNet, type NetOptions } from './net/net.ts'
 import { type CacheOptions, type NodeGateway, openGateway } from './ops/gateway/gateway.ts'
-import { nameModel, namesOf, unbindName } from './ops/gateway/names.ts'
+import { nameModel, namesOf } from './ops/gateway/names.ts'
 import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkOf } from './ops/link.ts'
 import { sourceView } from './ops/mirror/hub-facts.ts'
@@ -44,10 +44,11 @@ import { openMirrors } from './ops/mirror/mirror.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
 import type { OperationOptions } from './ops/operation.ts'
-import { forgetPulls, type LastingRequest, pendingPulls, rememberPull } from './ops/pull/pending.ts'
+import { type LastingRequest, pendingPulls, rememberPull } from './ops/pull/pending.ts'
 import { pull, type PullDeps } from './ops/pull/pull.ts'
 import { seed, type SeedDeps } from './ops/seed.ts'
 import { openUpstream, type Upstream, type UpstreamDeps } from './ops/mirror/upstream.ts'
+import { remove } from './ops/remove.ts'
 import { verify } from './ops/verify.ts'
 import { fileView, modelView, removedView } from './ops/views.ts'
 import type { AdoptOptions } from './ops/adopt/adopt.ts'
@@ -202,7 +203,7 @@ interface Services extends PullDeps, SeedDeps {
 function nodeOver(services: Services, gateway: NodeGateway, parts: AsyncDisposable): Node {
   return {
     ...networkOf(services),
-    ...modelsOf(services),
+    ...modelsOf(services, gateway),
     ...operationsOf(services),
     gateway,
     [Symbol.asyncDispose]: () => parts[Symbol.asyncDispose](),
@@ -253,7 +254,7 @@ type ModelsSide = Pick<
   'gc' | 'link' | 'models' | 'name' | 'names' | 'pin' | 'remove' | 'show'
 >
 
-function modelsOf({ store, net, webSeeds }: Services): ModelsSide {
+function modelsOf({ store, net, webSeeds }: Services, gateway: NodeGateway): ModelsSide {
   return {
     async models(signal) {
       await store.refresh(undefined, { signal })
@@ -275,19 +276,7 @@ function modelsOf({ store, net, webSeeds }: Services): ModelsSide {
     },
     name: (name, ref) => nameModel(store, name, ref),
     names: () => namesOf(store),
-    async remove(ref, { files }) {
-      const unbound = unbindName(store, ref)
-      if (unbound !== undefined) {
-        return removedView(unbound, { filesDeleted: 0, bytesFreed: 0, kept: [] })
-      }
-      const { manifest, name } = findModel(store, ref)
-      const cid = manifest.toString()
-      const refs = [name, `hf:${name}`]
-      forgetPulls(store, ({ ref: asked }) => asked.includes(cid) || refs.includes(asked))
-      const removed = await store.removeModel(manifest, { deleteFiles: files })
-      net.providedChanged()
-      return removedView(manifest, removed)
-    },
+    remove: (ref, options) => remove({ store, net, gateway }, ref, options),
     async gc({ dryRun }) {
       const removed = await store.gc({ dryRun })
       if (!dryRun) net.providedChanged()

@@ -72,6 +72,16 @@ test('a page that hides behind a browser starts no download, and a program does'
   expect(await ask(path)).toBe(200)
 })
 
+test('what is read here is not removed under its reader, who is what is said of it', async () => {
+  await using two = await openTwo()
+  const { near } = two
+  await near.ask('/api/models/org/model')
+  const range = 'bytes=0-99'
+  await near.ask('/org/model/resolve/main/model.safetensors', { headers: { range } })
+  const error = { code: 'CONFLICT', message: expect.stringContaining('for a program that reads') }
+  await expect(near.node.remove('org/model', { files: true })).rejects.toMatchObject(error)
+})
+
 test('a range in the middle comes before what lies before it', async () => {
   await using two = await openTwo()
   const { near } = two

@@ -129,7 +129,7 @@ export function openFakeNode(
     async show(ref) {
       return { model: find(ref), files: [], source: null }
     },
-    gateway: { ...emptyGateway, held: emptyGateway },
+    gateway: { ...emptyGateway, held: emptyGateway, isFetching: () => false },
     names: () => [],
     name(name, ref) {
       const { manifest } = find(ref)

@@ -70,6 +70,11 @@ export class Fetches {
     return fetch
   }
 
+  /** Of some file of the model. */
+  isRunning(manifest: CID): boolean {
+    return [...this.#files.values()].some(({ model }) => sameCid(model.manifest, manifest))
+  }
+
   /** Nobody reads the file now: what is asked for comes, and nothing else, unless the model is pinned. */
   pause(root: CID): void {
     this.#files.get(root.toString())?.pause()
@@ -83,7 +88,7 @@ export class Fetches {
 
 export class FileFetch {
   readonly #deps: FileFetchDeps
-  readonly #model: NamedModel
+  readonly model: NamedModel
   readonly #file: ManifestFile
   readonly #steering: Steering
   readonly #stop = new AbortController()
@@ -100,7 +105,7 @@ export class FileFetch {
 
   constructor(deps: FileFetchDeps, model: NamedModel, file: ManifestFile) {
     this.#deps = deps
-    this.#model = model
+    this.model = model
     this.#file = file
     this.#steering = new Steering(file.root)
     this.ended = this.#run()
@@ -171,7 +176,7 @@ export class FileFetch {
   }
 
   get #isPinned(): boolean {
-    return this.#deps.store.model(this.#model.manifest)?.pinned === true
+    return this.#deps.store.model(this.model.manifest)?.pinned === true
   }
 
   /** Resolves when it has stopped; at once when it goes on because the model is pinned. */
@@ -189,7 +194,7 @@ export class FileFetch {
   async #run(): Promise<void> {
     const { log, store, work } = this.#deps
     const { path } = this.#file
-    const { name } = this.#model
+    const { name } = this.model
     const unlisten = store.onHeldChange(change => this.#heard(change))
     try {
       await work.run(signal => this.#fetch(signal), this.#stop.signal)
@@ -209,7 +214,7 @@ export class FileFetch {
 
   async #fetch(signal: AbortSignal): Promise<void> {
     const { cache, modelsFolder, store } = this.#deps
-    const model = this.#model
+    const model = this.model
     const file = this.#file
     await this.#addAgain(signal)
     const coming: ComingFile = { model, file, ...(await placeOf(this.#deps, model, file)) }
@@ -228,7 +233,7 @@ export class FileFetch {
   /** Removed, and bound to its name again: what the reader knows of it is from before. */
   async #addAgain(signal: AbortSignal): Promise<void> {
     const { store } = this.#deps
-    const { manifest, name } = this.#model
+    const { manifest, name } = this.model
     const bound = store.findName(name)
     if (bound === undefined || !sameCid(bound.manifest, manifest)) return
     if (store.model(manifest) === undefined) await addModel(this.#deps, bound, signal)
@@ -236,9 +241,9 @@ export class FileFetch {
 
   async #download({ folder, place }: ComingFile, signal: AbortSignal): Promise<void> {
     const { finder, modelsFolder, net } = this.#deps
-    const { manifest } = this.#model
+    const { manifest } = this.model
     const { root, sha256, size, path } = this.#file
-    using webSeeds = webSeedsOf(this.#deps, this.#model)
+    using webSeeds = webSeedsOf(this.#deps, this.model)
     await download(
       { ...this.#deps, finder: this.#steering.finderOver(webSeeds.finderOver(finder)) },
       {
@@ -249,7 +254,7 @@ export class FileFetch {
       },
       {
         signal,
-        peers: peersOf(this.#model),
+        peers: peersOf(this.model),
         patienceMs: stallPatienceMs,
         order: 'sequential',
         allowance: net.bandwidth.down,

@@ -63,6 +63,8 @@ export interface Gateway {
 export interface NodeGateway extends Gateway {
   /** For who may read what is here and start nothing: UNTRUSTED where the other one would fetch. */
   readonly held: Gateway
+  /** A file of the model is coming because somebody reads it, or did a moment ago. */
+  isFetching(manifest: CID): boolean
 }
 
 export function openGateway(
@@ -92,6 +94,7 @@ export function openGateway(
   }
   return {
     held: heldGateway(store, file => read(file, refuseToStart)),
+    isFetching: manifest => fetches.isRunning(manifest),
     find: name => store.findName(name),
     names: () => store.names(),
     ...(upstream === undefined
