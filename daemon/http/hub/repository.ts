@@ -74,14 +74,13 @@ function pick(card: Readonly<Record<string, unknown>>, names: readonly string[])
 /** What a list of models shows of each; its commit would need its manifest. */
 export function summaryBody(model: NamedModel): object {
   const id = idOf(model)
-  const date = dateOf(model)
   return {
     _id: Buffer.from(model.manifest.multihash.digest.subarray(0, 12)).toString('hex'),
     id,
     modelId: id,
     ...(id.includes('/') ? { author: id.split('/', 1)[0] } : {}),
     // Of what is only bound to a name nobody knows when that was.
-    ...(model.addedAtMs === undefined ? {} : { lastModified: date, createdAt: date }),
+    ...(model.addedAtMs === undefined ? {} : datesOf(model.addedAtMs)),
     private: false,
     gated: false,
     disabled: false,
@@ -89,6 +88,11 @@ export function summaryBody(model: NamedModel): object {
     likes: 0,
     tags: [],
   }
+}
+
+function datesOf(ms: number): { lastModified: string; createdAt: string } {
+  const date = new Date(ms).toISOString()
+  return { lastModified: date, createdAt: date }
 }
 
 function blobBody({ isLfs, oid, pointerSize, sha256, size }: GitFile): object {
@@ -136,10 +140,7 @@ export function refsBody({ about, commit }: Repository): object {
 export function commitsBody({ about, commit, model }: Repository): object {
   const title = `the manifest ${model.manifest.toString()}`
   const authors = [{ user: 'commonweight' }]
-  const date = about()?.lastModified ?? dateOf(model)
+  // Clients need one: a commit that was made up has git's zero, and so has one of which no date is known.
+  const date = about()?.lastModified ?? new Date(0).toISOString()
   return [{ id: commit.id, title, message: '', authors, date }]
-}
-
-function dateOf({ addedAtMs = 0 }: NamedModel): string {
-  return new Date(addedAtMs).toISOString()
 }

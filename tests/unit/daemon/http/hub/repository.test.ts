@@ -95,3 +95,16 @@ test('lists the names of this commit, and always a main', () => {
     ],
   })
 })
+
+test('a date that is not known is left out, and of a commit, which must have one, it is zero', () => {
+  const made = repository(null)
+  expect(infoBody(made, { blobs: false })).toMatchObject({
+    lastModified: expect.stringMatching(/005Z$/u),
+  })
+  // Git's own date of a commit that was made up of a manifest, whenever it came here.
+  expect(commitsBody(made)).toMatchObject([{ date: '1970-01-01T00:00:00.000Z' }])
+  const unheld = { ...made, model: { ...made.model, addedAtMs: undefined } }
+  expect(infoBody(unheld, { blobs: false })).not.toHaveProperty('lastModified')
+  expect(infoBody(unheld, { blobs: false })).not.toHaveProperty('createdAt')
+  expect(commitsBody(unheld)).toMatchObject([{ date: '1970-01-01T00:00:00.000Z' }])
+})
