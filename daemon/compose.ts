@@ -82,10 +82,11 @@ export async function openDaemon(deps: DaemonDeps, options: DaemonOptions): Prom
 }
 
 function nodeOptions({ config, version }: DaemonOptions): NodeOptions {
-  const { settings, paths } = config
+  const { settings, paths, programEnv } = config
   return {
     version,
     paths,
+    programEnv,
     net: {
       listen: settings.listen,
       announce: settings.announce,

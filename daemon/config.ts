@@ -42,6 +42,8 @@ export interface Config {
   /** Each value with what set it, as `commonweight config` shows them. */
   readonly entries: readonly ConfigEntry[]
   readonly output: Output
+  /** For programs that the daemon runs: nothing of its own, such as tokens. */
+  readonly programEnv: Readonly<Record<string, string>>
   /** Worth a line in the log: a variable that looks like ours and is not. */
   readonly warnings: readonly string[]
 }
@@ -81,8 +83,20 @@ export async function loadConfig({ argv, env }: ConfigSources): Promise<Config> 
     settings: Object.freeze(values as unknown as Settings),
     entries: Object.freeze(shown),
     output: { ...flags.output, color: flags.output.color && (env['NO_COLOR'] ?? '') === '' },
+    programEnv: programEnvOf(env),
     warnings: unknownVariables(env),
   })
+}
+
+/** What a program needs to be found, and to know its user. */
+const programVariables = ['PATH', 'HOME', 'USERPROFILE', 'SYSTEMROOT', 'XDG_CONFIG_HOME'] as const
+
+function programEnvOf(env: ConfigSources['env']): Record<string, string> {
+  const kept = programVariables.flatMap(name => {
+    const value = env[name]
+    return value === undefined ? [] : [[name, value] as const]
+  })
+  return Object.fromEntries(kept)
 }
 
 /** How to log to a terminal or, with less to look at, to anything else. */

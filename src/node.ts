@@ -40,6 +40,7 @@ import { changeLimits, limitsView } from './ops/limits.ts'
 import { linkOf } from './ops/link.ts'
 import { sourceView } from './ops/mirror/hub-facts.ts'
 import { importCommit } from './ops/mirror/import.ts'
+import type { MirrorDeps } from './ops/mirror/hub-door.ts'
 import { openMirrors } from './ops/mirror/mirror.ts'
 import { findModel } from './ops/models.ts'
 import { findProviders, peerView } from './ops/network.ts'
@@ -95,6 +96,8 @@ export interface NodeOptions {
     /** A hub whose repositories the gateway passes through; none when left out. */
     readonly upstream?: string | undefined
   }
+  /** The environment of programs that are run, like git; with PATH they are found wherever they are. */
+  readonly programEnv?: Readonly<Record<string, string>>
 }
 
 export type NodeStatus = Omit<
@@ -182,6 +185,7 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
     modelsFolder: paths.models,
     webSeeds: { ...options.webSeeds, agent: `commonweight/${options.version}` },
     random: Math.random,
+    programEnv: options.programEnv ?? {},
   }
   const adoption = openAdoption(services)
   void work.run(signal => watchFiles(services, signal))
@@ -193,6 +197,7 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
 }
 
 interface Services extends PullDeps, SeedDeps {
+  readonly programEnv: MirrorDeps['programEnv']
   readonly store: Store
   readonly net: Net
   readonly pool: HashPool

@@ -40,6 +40,12 @@ export interface Clone {
   readonly lfsPlace: (sha256: string) => string
 }
 
+export interface CloneOptions {
+  readonly signal: AbortSignal
+  /** What git needs to be found, and to know its user. */
+  readonly env: Readonly<Record<string, string>>
+}
+
 /** A list of 100,000 files with long paths. */
 const outputBytesMax = 64 * MiB
 /** Blobs asked for at a time: 1 MiB of pointers. */
@@ -72,9 +78,9 @@ async function refuseAbsent(folder: string): Promise<false> {
 export async function openClone(
   folder: string,
   revision: string | undefined,
-  signal: AbortSignal,
+  options: CloneOptions,
 ): Promise<Clone> {
-  const git = gitOf(folder, signal)
+  const git = gitOf(folder, options)
   refusePromises(folder, await git(['config', '--list', '-z']))
   const found = await git(['rev-parse', '--verify', '--quiet', `${revision ?? 'HEAD'}^{commit}`])
   const commit = found.toString('latin1').trim()
@@ -220,15 +226,9 @@ const safeOptions = [
   ['protocol.allow', 'never'],
 ].flatMap(([key, value]) => ['-c', `${key}=${value}`])
 
-/** What a program needs to be found, and to know its user. */
-const keptVariables = ['PATH', 'HOME', 'USERPROFILE', 'SYSTEMROOT', 'XDG_CONFIG_HOME']
-
-/** Nothing of the daemon's own, such as tokens; and no way out, whatever the configuration allows. */
-function environmentOf(folder: string): NodeJS.ProcessEnv {
-  const kept = keptVariables.flatMap(name => {
-    const value = process.env[name]
-    return value === undefined ? [] : [[name, value] as const]
-  })
+/** Whoever started us does not tell git where to look or what to run, and there is no way out, whatever the configuration allows. */
+function environmentOf(folder: string, given: CloneOptions['env']): NodeJS.ProcessEnv {
+  const kept = Object.entries(given).filter(([name]) => !name.toUpperCase().startsWith('GIT_'))
   return {
     ...Object.fromEntries(kept),
     LC_ALL: 'C',
@@ -245,12 +245,12 @@ function environmentOf(folder: string): NodeJS.ProcessEnv {
 }
 
 /** What git prints; nothing when it found nothing (code 1). */
-function gitOf(folder: string, signal: AbortSignal): Git {
+function gitOf(folder: string, { env, signal }: CloneOptions): Git {
   const safe = [...safeOptions, '--no-optional-locks', '--no-pager']
   return async (args, input = '') => {
     const child = spawn('git', ['-C', folder, ...safe, ...args], {
       signal,
-      env: environmentOf(folder),
+      env: environmentOf(folder, env),
       stdio: ['pipe', 'pipe', 'pipe'],
     })
     const parts: Buffer[] = []

@@ -59,6 +59,7 @@ export async function openMirrorFixture(
   const home = scratch.file('home')
   await mkdir(home)
   const deps: MirrorDeps = {
+    programEnv: { PATH: process.env['PATH'] ?? '' },
     store,
     pool,
     clock,

@@ -93,6 +93,12 @@ test.for(pure)('%s does no input or output', file => {
   expect(importsOf(file).filter(target => target.startsWith('node:'))).toEqual([])
 })
 
+test('the library reads no environment, prints nothing and does not exit', () => {
+  const ofProcess = /\bprocess\.(?:env|exit|exitCode|on|once|stdout|stderr)\b|\bconsole\./u
+  const library = sources.filter(file => file.startsWith('src/'))
+  expect(library.filter(file => ofProcess.test(readFileSync(join(root, file), 'utf8')))).toEqual([])
+})
+
 test.for(globSync('tests/unit/*/**/*.test.ts', { cwd: root }))('%s tests a module', file => {
   const path = file.replace('tests/unit/', '').replace('.test.ts', '.ts')
   const subjects = [path, join('src', path)].map(subject => join(root, subject))

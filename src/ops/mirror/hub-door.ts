@@ -14,6 +14,8 @@ import type { OnNotice } from './keep.ts'
 export interface MirrorDeps extends PullDeps {
   readonly pool: HashPool
   readonly net: PullDeps['net'] & Pick<Net, 'addresses' | 'peers'>
+  /** The environment of programs that are run: git, to read a clone. */
+  readonly programEnv: Readonly<Record<string, string>>
 }
 
 /** To whoever follows the operation. */

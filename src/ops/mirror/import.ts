@@ -152,7 +152,7 @@ async function listCommit(
   request: ImportRequest,
   options: OperationOptions,
 ): Promise<Listed> {
-  if (await isClone(request.path)) return listClone(request, options)
+  if (await isClone(request.path)) return listClone(deps, request, options)
   if (request.source === undefined) {
     throw new InvalidInputError(`${request.path} is no git clone, and --source names no commit`, {
       hint: 'add --source hf:ORG/MODEL@COMMIT, or share the folder as it is with commonweight seed',
@@ -178,13 +178,14 @@ async function listCommit(
 }
 
 async function listClone(
+  { programEnv: env }: MirrorDeps,
   { path, source }: ImportRequest,
   { signal, onEvent }: OperationOptions,
 ): Promise<Listed> {
   const ref = source === undefined ? undefined : parseHubRef(source)
   // Without a revision it is what is checked out.
   const isNamed = source?.includes('@') === true
-  const clone = await openClone(path, isNamed ? ref?.revision : undefined, signal)
+  const clone = await openClone(path, isNamed ? ref?.revision : undefined, { signal, env })
   const repo = ref ?? clone.repo
   if (repo === undefined) {
     throw new InvalidInputError(`${path} was not cloned from a hub that is known`, {

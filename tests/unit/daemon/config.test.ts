@@ -212,6 +212,11 @@ test('warns of a variable that looks like ours, and goes on', async () => {
   expect(warnings[0]).toContain('COMMONWEIGHT_LISTEN')
 })
 
+test('hands programs that it runs what finds them, and nothing else', async () => {
+  const env = { PATH: '/bin', HOME: '/home/ada', HF_TOKEN: 'hf_secret', GIT_DIR: '/elsewhere' }
+  expect((await load({ env })).programEnv).toEqual({ PATH: '/bin', HOME: '/home/ada' })
+})
+
 test('takes the limits of the bandwidth from everywhere, as people write them', async () => {
   const file = '[bandwidth]\nmax_down = "10 MiB"\nmax_up = 200000\nlimit_lan = true\n'
   const { settings } = await load({ file })

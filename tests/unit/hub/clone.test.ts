@@ -5,7 +5,9 @@ import { isClone, openClone, repoOfUrl } from '../../../src/hub/clone.ts'
 import { gitIn, makeClone } from '../../support/git-clone.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
 
-const signal = new AbortController().signal
+/** What a node is handed for git. */
+const env = { PATH: process.env['PATH'] ?? '' }
+const options = { signal: new AbortController().signal, env }
 
 test.for([
   ['https://huggingface.co/org/model', { type: 'model', repo: 'org/model' }],
@@ -29,13 +31,13 @@ test('lists a commit as the hub would, pointers of LFS as what they stand for', 
     { 'a b/c.txt': { bytes: Buffer.from('c') }, 'w.bin': { bytes, lfs: 'file' } },
     'https://huggingface.co/org/model',
   )
-  const clone = await openClone(folder, undefined, signal)
+  const clone = await openClone(folder, undefined, options)
   expect(clone).toMatchObject({ commit, repo: { type: 'model', repo: 'org/model' } })
   expect(clone.files).toMatchObject([
     { path: 'a b/c.txt', size: 1, sha256: undefined },
     { path: 'w.bin', size: 5000, sha256: expect.stringMatching(/^[0-9a-f]{64}$/u) },
   ])
-  await expect(openClone(folder, 'v9', signal)).rejects.toThrow('does not have v9')
+  await expect(openClone(folder, 'v9', options)).rejects.toThrow('does not have v9')
 })
 
 test('refuses what git was told to show instead of the commit', async () => {
@@ -47,9 +49,9 @@ test('refuses what git was told to show instead of the commit', async () => {
   await writeFile(join(folder, 'b'), 'other')
   git('add', '-A')
   git('replace', tree, git('write-tree').trim())
-  await expect(openClone(folder, undefined, signal)).rejects.toThrow('damaged')
+  await expect(openClone(folder, undefined, options)).rejects.toThrow('damaged')
   git('replace', '-d', tree)
-  expect((await openClone(folder, undefined, signal)).files).toHaveLength(2)
+  expect((await openClone(folder, undefined, options)).files).toHaveLength(2)
 })
 
 test('tells a folder that is not there from one without git', async () => {
@@ -66,7 +68,7 @@ test('refuses links', async () => {
   const git = gitIn(folder)
   git('add', '-A')
   git('commit', '-q', '-m', 'link')
-  await expect(openClone(folder, undefined, signal)).rejects.toThrow('symbolic link')
+  await expect(openClone(folder, undefined, options)).rejects.toThrow('symbolic link')
 })
 
 test.for([
@@ -85,7 +87,7 @@ test.for([
   git('config', 'core.sshCommand', `touch ${mark};`)
   git('config', 'core.repositoryFormatVersion', '1')
   git('config', key, value)
-  await expect(openClone(folder, undefined, signal)).rejects.toThrow('partial clone')
+  await expect(openClone(folder, undefined, options)).rejects.toThrow('partial clone')
   await expect(stat(mark)).rejects.toThrow('ENOENT')
 })
 
@@ -93,10 +95,23 @@ test('gives git nothing of the environment that tells it where to look or what t
   await using scratch = await openScratchFolder()
   const folder = scratch.file('clone')
   const commit = await makeClone(folder, { a: { bytes: Buffer.from('a') } }, 'x')
-  vi.stubEnv('GIT_DIR', scratch.file('elsewhere'))
-  vi.stubEnv('GIT_CONFIG_COUNT', '1')
-  vi.stubEnv('GIT_CONFIG_KEY_0', 'remote.x.promisor')
-  vi.stubEnv('GIT_CONFIG_VALUE_0', 'true')
+  const hostile = {
+    GIT_DIR: scratch.file('elsewhere'),
+    GIT_CONFIG_COUNT: '1',
+    GIT_CONFIG_KEY_0: 'remote.x.promisor',
+    GIT_CONFIG_VALUE_0: 'true',
+  }
+  for (const [name, value] of Object.entries(hostile)) vi.stubEnv(name, value)
   onTestFinished(() => void vi.unstubAllEnvs())
-  expect(await openClone(folder, undefined, signal)).toMatchObject({ commit })
+  expect(await openClone(folder, undefined, options)).toMatchObject({ commit })
+  const given = { ...options, env: { ...env, ...hostile } }
+  expect(await openClone(folder, undefined, given)).toMatchObject({ commit })
+})
+
+test('runs the git that it is handed, and not that of its own environment', async () => {
+  await using scratch = await openScratchFolder()
+  const folder = scratch.file('clone')
+  await makeClone(folder, { a: { bytes: Buffer.from('a') } }, 'x')
+  const nowhere = { ...options, env: { PATH: scratch.file('nowhere') } }
+  await expect(openClone(folder, undefined, nowhere)).rejects.toThrow('git cannot be run')
 })
