@@ -20,26 +20,17 @@ import { decodeManifest, type Manifest, type ManifestFile } from '../../manifest
 import type { NamedModel, Span, Store } from '../../store/store.ts'
 import { type CacheOptions, FileCache } from './cache.ts'
 import { type FetchDeps, Fetches, type FileFetch } from './fetch.ts'
+import type { OpenedFile } from './opened-file.ts'
 import { Readers } from './readers.ts'
 import { sourceView, xetHashesOf } from '../mirror/hub-facts.ts'
 import type { Upstream } from '../mirror/upstream.ts'
 
 export type { NamedModel, Span } from '../../store/store.ts'
 export type { CacheOptions } from './cache.ts'
+export type { OpenedFile } from './opened-file.ts'
 
 /** More room than this is not filled faster. */
 export const readBytesMax = chunkBytesMax
-
-/** A file while somebody reads it. */
-export interface OpenedFile extends Disposable {
-  /** Every byte of it is here. */
-  readonly isWhole: boolean
-  /**
-   * The bytes from `offset` on, at least one and none from `end` on, verified, in the memory of `into`:
-   * as many as are here. What is not here is fetched and waited for; UnavailableError when nobody serves it.
-   */
-  read(span: Span, into: Uint8Array, signal: AbortSignal): Promise<Uint8Array>
-}
 
 export interface Gateway {
   /** Without regard to the case of ASCII letters. */

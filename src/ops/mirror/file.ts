@@ -24,7 +24,7 @@ import type { NewFile } from '../../store/new-file.ts'
 import type { DownloadDeps } from '../../transfer/request.ts'
 import { reuseWhole } from '../../transfer/reuse.ts'
 import { blockBytes, HubPartial } from './hub-partial.ts'
-import type { Guess } from './guess.ts'
+import type { Guess, ReadRange } from './guess.ts'
 
 export interface MirrorFileDeps {
   readonly hub: Hub
@@ -53,8 +53,6 @@ export interface MirrorJob {
   onBytes(bytes: number): void
   readonly signal: AbortSignal
 }
-
-export type ReadRange = (start: number, end: number) => Promise<Buffer>
 
 /** One request: long enough for a CDN, short enough to be asked again. */
 const requestBytes = 16 * MiB

@@ -14,7 +14,9 @@ import { normalize, type Range, subtract } from '../../core/ranges.ts'
 import { KiB, MiB } from '../../core/units.ts'
 import { namedTensors } from '../../formats/named-tensors.ts'
 import { blockBytes, type HubPartial } from './hub-partial.ts'
-import type { ReadRange } from './file.ts'
+
+/** Bytes of the file as the hub has it. */
+export type ReadRange = (start: number, end: number) => Promise<Buffer>
 
 /** What is taken for right until the whole was hashed. */
 export interface Guess {

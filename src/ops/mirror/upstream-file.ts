@@ -10,7 +10,7 @@ import { IntegrityError, isAbort, messageOf, UnavailableError } from '../../core
 import { MiB, second } from '../../core/units.ts'
 import type { NewFile } from '../../store/new-file.ts'
 import type { Span } from '../../store/store.ts'
-import type { OpenedFile } from '../gateway/gateway.ts'
+import type { OpenedFile } from '../gateway/opened-file.ts'
 import { blockBytes, type HubPartial } from './hub-partial.ts'
 import {
   isWanted,

@@ -19,7 +19,7 @@ import { chunkingId, manifestType, manifestVersion } from '../../manifest/manife
 import { comparePaths } from '../../manifest/paths.ts'
 import { regularStamp } from '../../store/files.ts'
 import type { NamedModel, Store } from '../../store/store.ts'
-import type { OpenedFile } from '../gateway/gateway.ts'
+import type { OpenedFile } from '../gateway/opened-file.ts'
 import { factsOf, factsView, type HubFacts, xetOf } from './hub-facts.ts'
 import { type MirrorDeps, refuseClosed } from './hub-door.ts'
 import { checkPaths, commitFolder } from './plan.ts'
