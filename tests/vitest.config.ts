@@ -1,10 +1,12 @@
 import { defineConfig } from 'vitest/config'
 
-const slow = { testTimeout: 60_000, hookTimeout: 120_000 }
+/** What is waited for comes at once, or late on a busy machine; the test's own time-out is above it. */
+const polls = { expect: { poll: { timeout: 15_000 } } }
+const slow = { ...polls, testTimeout: 120_000, hookTimeout: 240_000 }
 /** Links of the lab are as slow as real ones. */
-const slower = { testTimeout: 240_000, hookTimeout: 60_000 }
+const slower = { ...polls, testTimeout: 240_000, hookTimeout: 60_000 }
 /** Unit tests wait for nothing; a busy machine may still take its time. */
-const patient = { testTimeout: 20_000 }
+const patient = { ...polls, testTimeout: 60_000 }
 const noBench = { benchmark: { include: [] } }
 
 export default defineConfig({

@@ -3,7 +3,7 @@
 import { type FileHandle, open } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Worker } from 'node:worker_threads'
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { afterEach, beforeEach, expect, test } from 'vitest'
 import { openPlane, type Plane, type PlaneOptions } from '../../src/bulk/plane.ts'
 import type { Lane } from '../../src/bulk/plane-lane.ts'
 import { rawCid } from '../../src/core/cid.ts'
@@ -152,7 +152,7 @@ test('a cancelled request is told to the peer, and writes nothing', async () => 
   await fetch(lane, 1)
   stop.abort(new Error('changed my mind'))
   await expect(fetching).rejects.toThrow('changed my mind')
-  await vi.waitFor(() => expect(peer.cancelled.length).toBe(1))
+  await expect.poll(() => peer.cancelled.length).toBe(1)
   await fetch(lane, 2)
   expect((await onDisk(0)).every(byte => byte === 0)).toBe(true)
 })
@@ -216,7 +216,7 @@ test('no more is asked for than the budget of bytes in flight allows', async () 
   const stop = new AbortController()
   const [first, second, third] = [fetch(lane, 0), fetch(lane, 3), fetch(lane, 6)]
   const impatient = fetch(lane, 9, { signal: stop.signal })
-  await vi.waitFor(() => expect(asked.length).toBe(2))
+  await expect.poll(() => asked.length).toBe(2)
   stop.abort(new Error('no more'))
   await expect(impatient).rejects.toThrow('no more')
   await sleep(50)
@@ -245,6 +245,6 @@ test('closing the plane ends what is under way, and leaves no lane', async () =>
   await fetch(lane, 1)
   await plane[Symbol.asyncDispose]()
   expect(await failed).toBeInstanceOf(UnavailableError)
-  await vi.waitFor(() => expect(peer.lanes).toBe(0))
+  await expect.poll(() => peer.lanes).toBe(0)
   await expect(openLane(plane, peer)).rejects.toBeInstanceOf(UnavailableError)
 })

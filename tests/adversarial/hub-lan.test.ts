@@ -35,7 +35,7 @@ function flood(agent: string, count: number): string {
   return get('/api/models/none/none', agent).repeat(count - 1) + last
 }
 
-test('a flood of requests is told when to come back', { timeout: 60_000 }, async () => {
+test('a flood of requests is told when to come back', async () => {
   await using hub = await openHubGateway({ isLan: true })
   const startedMs = performance.now()
   const { closed, text } = await visit(hub, flood('curl/8', 10_000))
@@ -50,7 +50,7 @@ test('a flood of requests is told when to come back', { timeout: 60_000 }, async
   expect((await hub.ask('/api/models/none/none')).status).toBe(404)
 })
 
-test('an old client that asks too much is told 503', { timeout: 60_000 }, async () => {
+test('an old client that asks too much is told 503', async () => {
   await using hub = await openHubGateway({ isLan: true })
   const { closed, text } = await visit(hub, flood('unknown/None; hf_hub/0.36.2', 5000))
   await closed
@@ -60,80 +60,68 @@ test('an old client that asks too much is told 503', { timeout: 60_000 }, async 
 test('an address has so many connections, and a new one for each that is gone', async () => {
   await using hub = await openHubGateway({ isLan: true })
   const visits = await Promise.all(Array.from({ length: 140 }, () => visit(hub, '')))
-  await sleep(second)
-  const refused = visits.filter(({ socket }) => socket.destroyed || socket.readableEnded)
+  const refusedNow = (): Visit[] =>
+    visits.filter(({ socket }) => socket.destroyed || socket.readableEnded)
+  await expect.poll(() => refusedNow().length).toBe(12)
+  await sleep(second / 2)
+  const refused = refusedNow()
   expect(refused).toHaveLength(12)
   for (const { text } of refused)
     expect(text()).toMatch(/^HTTP\/1\.1 429 .*\r\nRetry-After: 10\r\n/su)
   for (const { socket } of visits.slice(0, 2)) socket.destroy()
   for (const { socket } of visits) socket.destroy()
-  await sleep(second / 2)
-  expect((await hub.ask('/api/agent-harnesses')).status).toBe(200)
+  await expect.poll(async () => (await hub.ask('/api/agent-harnesses')).status).toBe(200)
 })
 
-test(
-  'who sends slowly is cut off soon, and others are answered meanwhile',
-  { timeout: 60_000 },
-  async () => {
-    await using hub = await openHubGateway({ isLan: true })
-    const startedMs = performance.now()
-    const slow = await Promise.all(
-      Array.from({ length: 100 }, () => visit(hub, 'GET / HTTP/1.1\r\nHost: localhost\r\n')),
-    )
-    const dripping = setInterval(() => {
-      for (const { socket } of slow) if (socket.writable) socket.write('X: y\r\n')
-    }, second / 2)
-    expect((await hub.ask('/api/agent-harnesses')).status).toBe(200)
-    await Promise.all(slow.map(({ closed }) => closed))
-    clearInterval(dripping)
-    expect(performance.now() - startedMs).toBeLessThan(20 * second)
-  },
-)
+test('who sends slowly is cut off soon, and others are answered meanwhile', async () => {
+  await using hub = await openHubGateway({ isLan: true })
+  const startedMs = performance.now()
+  const slow = await Promise.all(
+    Array.from({ length: 100 }, () => visit(hub, 'GET / HTTP/1.1\r\nHost: localhost\r\n')),
+  )
+  const dripping = setInterval(() => {
+    for (const { socket } of slow) if (socket.writable) socket.write('X: y\r\n')
+  }, second / 2)
+  expect((await hub.ask('/api/agent-harnesses')).status).toBe(200)
+  await Promise.all(slow.map(({ closed }) => closed))
+  clearInterval(dripping)
+  expect(performance.now() - startedMs).toBeLessThan(30 * second)
+})
 
-test(
-  'bodies of questions that do not arrive hold a bounded number of places',
-  { timeout: 60_000 },
-  async () => {
-    await using hub = await openHubGateway({ isLan: true })
-    await hub.seed('org/model', { 'config.json': '{}' })
-    const path = '/api/models/org/model/paths-info/main'
-    const head = `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{`
-    const slow = await Promise.all(Array.from({ length: 40 }, () => visit(hub, head)))
-    await sleep(second / 2)
-    const busy = slow.filter(({ text }) => text().startsWith('HTTP/1.1 503 '))
-    expect(busy).toHaveLength(8)
-    await Promise.all(slow.map(({ closed }) => closed))
-    const headers = { 'content-type': 'application/json' }
-    const body = '{"paths":["config.json"]}'
-    expect((await hub.ask(path, { headers, body })).json()).toHaveLength(1)
-    expect((await hub.ask(path, { headers, body: 'x'.repeat(MiB + 1) })).status).toBe(413)
-  },
-)
+test('bodies of questions that do not arrive hold a bounded number of places', async () => {
+  await using hub = await openHubGateway({ isLan: true })
+  await hub.seed('org/model', { 'config.json': '{}' })
+  const path = '/api/models/org/model/paths-info/main'
+  const head = `POST ${path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000\r\n\r\n{`
+  const slow = await Promise.all(Array.from({ length: 40 }, () => visit(hub, head)))
+  const isBusy = ({ text }: Visit): boolean => text().startsWith('HTTP/1.1 503 ')
+  await expect.poll(() => slow.filter(isBusy).length).toBe(8)
+  await Promise.all(slow.map(({ closed }) => closed))
+  const headers = { 'content-type': 'application/json' }
+  const body = '{"paths":["config.json"]}'
+  expect((await hub.ask(path, { headers, body })).json()).toHaveLength(1)
+  expect((await hub.ask(path, { headers, body: 'x'.repeat(MiB + 1) })).status).toBe(413)
+})
 
-test(
-  'readers who take nothing hold half of the places, and little memory',
-  { timeout: 60_000 },
-  async () => {
-    await using hub = await openHubGateway({ isLan: true })
-    await hub.seed('org/large', { 'large.bin': seededBytes('large', 24 * MiB) })
-    const path = '/org/large/resolve/main/large.bin'
-    const before = process.memoryUsage().rss
-    const visits = await Promise.all(
-      Array.from({ length: 100 }, async () => {
-        const made = await visit(hub, get(path))
-        made.socket.pause()
-        return made
-      }),
-    )
-    await sleep(2 * second)
-    const again = await hub.ask(path, { headers: { 'user-agent': 'hf_hub/1.33.0' } })
-    expect([again.status, again.headers['retry-after']]).toEqual([429, '10'])
-    expect(process.memoryUsage().rss - before).toBeLessThan(400 * MiB)
-    for (const { socket } of visits) socket.destroy()
-    await sleep(second / 2)
-    expect((await hub.ask(path)).body).toHaveLength(24 * MiB)
-  },
-)
+test('readers who take nothing hold half of the places, and little memory', async () => {
+  await using hub = await openHubGateway({ isLan: true })
+  await hub.seed('org/large', { 'large.bin': seededBytes('large', 24 * MiB) })
+  const path = '/org/large/resolve/main/large.bin'
+  const before = process.memoryUsage().rss
+  const visits = await Promise.all(
+    Array.from({ length: 100 }, async () => {
+      const made = await visit(hub, get(path))
+      made.socket.pause()
+      return made
+    }),
+  )
+  const headers = { 'user-agent': 'hf_hub/1.33.0' }
+  await expect.poll(async () => (await hub.ask(path, { headers })).status).toBe(429)
+  expect((await hub.ask(path, { headers })).headers['retry-after']).toBe('10')
+  expect(process.memoryUsage().rss - before).toBeLessThan(400 * MiB)
+  for (const { socket } of visits) socket.destroy()
+  await expect.poll(async () => (await hub.ask(path)).body.length).toBe(24 * MiB)
+})
 
 test('a page of a configured origin may read, without credentials, and no other page', async () => {
   await using hub = await openHubGateway()

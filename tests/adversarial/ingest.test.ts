@@ -103,7 +103,7 @@ test('an import that fails stops the rest of it, and the pool can be used again'
   unlinkSync(places[1] as string)
   await expect(importFiles({ pool }, found)).rejects.toThrow(places[1])
   expect((await pool.hashFile(sparse('small', 10))).stamp.size).toBe(10)
-  await expect.poll(() => places.flatMap(openDescriptors), { timeout: 5 * second }).toEqual([])
+  await expect.poll(() => places.flatMap(openDescriptors)).toEqual([])
 })
 
 /** Descriptors of this process on a place: threads share them. Empty where /proc is not there. */
@@ -119,7 +119,7 @@ function openDescriptors(place: string): string[] {
 }
 
 test('an abort in mid-file is felt at once and leaves no file open', async () => {
-  const place = sparse('slow', 8 * GiB)
+  const place = sparse('slow', 64 * GiB)
   const abort = new AbortController()
   const reason = new Error('enough')
   let abortedMs = 0
@@ -129,7 +129,8 @@ test('an abort in mid-file is felt at once and leaves no file open', async () =>
     abort.abort(reason)
   }
   await expect(pool.hashFile(place, { signal: abort.signal, onBytes })).rejects.toBe(reason)
-  expect(performance.now() - abortedMs).toBeLessThan(1 * second)
+  // Of the minute that all of it takes.
+  expect(performance.now() - abortedMs).toBeLessThan(5 * second)
   await pool[Symbol.asyncDispose]()
   expect(openDescriptors(place)).toEqual([])
 })

@@ -26,6 +26,7 @@ import { fuzzMs, fuzzTimeoutMs } from '../support/fuzz.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { forge, type Forgery, makePeer, type TestPeer } from '../support/lane-certificates.ts'
 import { openLibp2p, until } from '../support/libp2p-pair.ts'
+import { longestTurnMs } from '../support/cpu-time.ts'
 
 const signal = new AbortController().signal
 /** A type that every receiver here takes. */
@@ -215,7 +216,7 @@ test('every byte arrives, in order, whatever the sizes of frames, both ways at o
     }
   }
   await Promise.all([send(near, sent[0]), send(far, sent[1])])
-  await until(() => near.frames.length === 300 && far.frames.length === 300, 20_000)
+  await until(() => near.frames.length === 300 && far.frames.length === 300)
   const got = [far, near].map(({ frames }) => {
     const hash = createHash('sha256')
     for (const { payload } of frames) hash.update(payload)
@@ -272,8 +273,12 @@ test('closing lets the last frames out first', async () => {
 
 test('an end that is cut inside a frame says so, and breaks no rule', async () => {
   const [near, far] = await openLane()
+  // All that TLS says by itself is read then: what is cut unread is a reset, not an end.
+  far.send(Buffer.from('first'))
+  await until(() => near.frames.length === 1)
+  const before = far.transport.bytesReceived
   near.transport.send(encodeHeader({ type, flags: 0, id: 1, length: 10 }), Buffer.from('half'))
-  await new Promise(resolve => setTimeout(resolve, 50))
+  await until(() => far.transport.bytesReceived > before)
   near.transport.abort(new UnavailableError('killed'))
   const reason = await far.closed()
   expect(reason).toBeInstanceOf(UnavailableError)
@@ -420,7 +425,8 @@ test.for(firstWords)('%s and a goodbye leave nothing behind', async ([, bytes]) 
 })
 
 test('ends handshakes and silences that take too long', async () => {
-  const options = { limits: { handshakeMs: 300 }, firstBytesMs: 300 }
+  // Long enough for a busy machine to see them wait, and for libp2p to come in meanwhile.
+  const options = { limits: { handshakeMs: 3000 }, firstBytesMs: 3000 }
   await using hasty = await openHost(options)
   const silent = await openSocket(hasty)
   const slow = await openSocket(hasty)
@@ -465,19 +471,6 @@ async function openMany(count: number, first?: Uint8Array): Promise<Disposable> 
   return { [Symbol.dispose]: () => sockets.forEach(socket => socket.destroy()) }
 }
 
-/** The longest that the event loop did not turn while `work` ran. */
-async function longestBlockMs(work: () => Promise<void>): Promise<number> {
-  let longest = 0
-  let before = performance.now()
-  const timer = setInterval(() => {
-    longest = Math.max(longest, performance.now() - before)
-    before = performance.now()
-  }, 1)
-  await work()
-  clearInterval(timer)
-  return longest
-}
-
 test('1,000 connections from one address that say nothing: others get in, few are kept', async () => {
   using _many = await openMany(1000)
   await until(() => host.shared.waiting > 0)
@@ -488,7 +481,7 @@ test('1,000 connections from one address that say nothing: others get in, few ar
 })
 
 test('1,000 handshakes from one address: the caps hold, and libp2p gets its turn', async () => {
-  const blockedMs = await longestBlockMs(async () => {
+  const blockedMs = await longestTurnMs(async () => {
     using _many = await openMany(1000, Buffer.from('160301', 'hex'))
     await until(() => host.server.connections > 0)
     expect(host.server.connections).toBeLessThanOrEqual(128)
@@ -538,6 +531,8 @@ test(
       socket.end()
       await untilClosed(socket)
     }
+    // However few a busy machine comes to.
+    await run(true, [Buffer.of(0)])
     await fc.assert(fc.asyncProperty(fc.boolean(), parts, run), {
       plugins: [fc.interruptAfterTimeLimit(fuzzMs())],
       numRuns: 1e6,
@@ -558,6 +553,7 @@ test('stopping ends lanes, handshakes and silent connections, and libp2p stops a
   await until(() => other.shared.waiting === 1 && other.server.connections === 2)
   const beganMs = performance.now()
   await other[Symbol.asyncDispose]()
-  expect(performance.now() - beganMs).toBeLessThan(1500)
+  // And not after the ten seconds that handshakes and silences have.
+  expect(performance.now() - beganMs).toBeLessThan(5000)
   await Promise.all([near.closed(), untilClosed(silent), untilClosed(slow)])
 })

@@ -15,6 +15,7 @@ import { collisionKey, parsePath } from '../../src/manifest/paths.ts'
 import { fuzzMs } from '../support/fuzz.ts'
 import { emptyFileAt, largeFile, smallFile } from '../support/manifests.ts'
 import { mutated } from '../support/mutations.ts'
+import { cpuMs } from '../support/cpu-time.ts'
 
 const hostileNames = [
   '..',
@@ -142,10 +143,10 @@ const bombs: readonly (readonly [string, Buffer])[] = [
 
 test.for(bombs)('%s are refused at once', ([, block]) => {
   expect(block.length).toBeLessThanOrEqual(manifestBytesMax)
-  const before = performance.now()
+  const before = cpuMs()
   const heapBefore = process.memoryUsage().heapUsed
   expect(() => decodeManifest(block)).toThrow(InvalidInputError)
-  expect(performance.now() - before).toBeLessThan(100)
+  expect(cpuMs() - before).toBeLessThan(500)
   expect(process.memoryUsage().heapUsed - heapBefore).toBeLessThan(20 * MiB)
 })
 

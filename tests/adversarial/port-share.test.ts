@@ -21,6 +21,7 @@ import { guardPorts } from '../../src/net/swarm/lane-port.ts'
 import { boundLengthPrefixes } from '../../src/net/host/length-prefixes.ts'
 import { silentLog } from '../../src/core/log.ts'
 import { until } from '../support/libp2p-pair.ts'
+import { longestTurnMs } from '../support/cpu-time.ts'
 
 interface Inside {
   components: { transportManager: { getListeners(): { server?: Server }[] } }
@@ -130,24 +131,18 @@ async function expectLibp2p(libp2p: Libp2p): Promise<void> {
   }
 }
 
-/** The longest that the event loop did not turn until all of `flood` is sent or refused, and libp2p was dialled. */
-async function longestBlockMs(libp2p: Libp2p, flood: Uint8Array, count: number): Promise<number> {
-  let longest = 0
-  let before = performance.now()
-  const timer = setInterval(() => {
-    longest = Math.max(longest, performance.now() - before)
-    before = performance.now()
-  }, 1)
-  using stack = new DisposableStack()
-  const closed = Array.from({ length: count }, async () => {
-    const socket = stack.use(open(libp2p))
-    socket.resume().write(flood)
-    await untilClosed(socket)
+/** The longest turn of the event loop until all of `flood` is sent or refused, and libp2p was dialled. */
+function longestBlockMs(libp2p: Libp2p, flood: Uint8Array, count: number): Promise<number> {
+  return longestTurnMs(async () => {
+    using stack = new DisposableStack()
+    const closed = Array.from({ length: count }, async () => {
+      const socket = stack.use(open(libp2p))
+      socket.resume().write(flood)
+      await untilClosed(socket)
+    })
+    await expectLibp2p(libp2p)
+    await Promise.all(closed)
   })
-  await expectLibp2p(libp2p)
-  await Promise.all(closed)
-  clearInterval(timer)
-  return longest
 }
 
 test('the libp2p header may come in any number of packets, and what follows it is not lost', async () => {

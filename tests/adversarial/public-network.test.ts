@@ -32,7 +32,7 @@ test.skipIf(!isPossible())(
     const script = join(import.meta.dirname, '../support/public-network.ts')
     const command = `${setUp} && exec '${process.execPath}' '${script}'`
     const { stdout } = await promisify(execFile)('unshare', ['-rn', 'sh', '-c', command], {
-      timeout: 50_000,
+      timeout: 100_000,
     })
     const result = JSON.parse(stdout) as Result
     expect(result.modes).toEqual(['server', 'server', 'client'])

@@ -4,6 +4,7 @@ import { once } from 'node:events'
 import { open, readFile } from 'node:fs/promises'
 import { type AddressInfo, createServer } from 'node:net'
 import { join } from 'node:path'
+import type { PeerId } from '@libp2p/interface'
 import { multiaddr } from '@multiformats/multiaddr'
 import { beforeAll, beforeEach, expect, test } from 'vitest'
 import { type LaneIdentity, makeLaneIdentity } from '../../src/bulk/certificate.ts'
@@ -55,6 +56,16 @@ async function lanesOf(source: Source): Promise<BulkSource> {
 
 function portOf({ libp2p }: Pick<SwarmNode, 'libp2p'>): number {
   return Number(libp2p.getMultiaddrs()[0]?.getComponents()[1]?.value)
+}
+
+/** Identify may come after the hello. */
+async function untilIdentified({ libp2p }: SwarmNode, peerId: PeerId): Promise<void> {
+  await expect
+    .poll(async () => {
+      const peer = await libp2p.peerStore.get(peerId).catch(() => undefined)
+      return peer?.metadata.has('AgentVersion')
+    })
+    .toBe(true)
 }
 
 /** Bytes that come over the stream from now on. */
@@ -119,9 +130,7 @@ test('a seeder that dialled us is dialled at the port that it signed', async () 
   await using seeder = await openSwarmNode({ reader, hasLanes: true })
   await seeder.swarm.connect(leecher.hint(), options)
   await until(() => leecher.swarm.sources().length === 1)
-  // Identify may come after the hello.
-  await until(() => leecher.libp2p.getPeers().length === 1)
-  await new Promise(resolve => setTimeout(resolve, 200))
+  await untilIdentified(leecher, seeder.libp2p.peerId)
   const [source] = leecher.swarm.sources()
   if (source === undefined) throw new Error('no source')
   await lanesOf(source)
@@ -138,14 +147,21 @@ test('a seeder that nobody can dial is asked to, and its lane carries the chunks
   expect(await source.bulk?.(MiB, options)).toBeUndefined()
   await until(() => leecher.swarm.peers()[0]?.path.path === 'lane')
   await until(() => seeder.swarm.peers()[0]?.path.path === 'lane')
-  // The hello on the lane may still be on its way: after a moment, the lane has what is fetched.
-  await new Promise(resolve => setTimeout(resolve, 100))
   const streamed = countStream(leecher)
+  // The hello on the lane may still be on its way: once it is there, the lane has what is fetched.
+  await expect
+    .poll(async () => {
+      const bytes = streamed()
+      await fetchChunk(source, 1)
+      return streamed() - bytes
+    })
+    .toBeLessThan(1000)
+  const streamedBefore = streamed()
   const [before] = leecher.swarm.peers()
   for (let index = 0; index < 4; index += 1) await fetchChunk(source, index)
   const [after] = leecher.swarm.peers()
   expect((after?.bytesReceived ?? 0) - (before?.bytesReceived ?? 0)).toBeGreaterThan(4 * MiB)
-  expect(streamed()).toBeLessThan(1000)
+  expect(streamed() - streamedBefore).toBeLessThan(1000)
   await seeder.swarm[Symbol.asyncDispose]()
   await until(() => leecher.swarm.peers().length === 0)
 })
@@ -291,7 +307,7 @@ async function tell(
   const { peerId } = stranger.peer.libp2p
   const { peerStore } = victim.libp2p
   // What identify found is replaced.
-  await until(() => victim.libp2p.getConnections(peerId).length > 0)
+  await untilIdentified(victim, peerId)
   await peerStore.patch(peerId, {
     addresses: addresses.map(text => ({ multiaddr: multiaddr(text), isCertified })),
   })

@@ -1,7 +1,7 @@
 /** A gateway that passes a hub through: what is read is fetched once, checked, kept; what is wrong never ends. */
 
-import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { KiB, MiB, second } from '../../src/core/units.ts'
+import { afterEach, beforeEach, expect, test } from 'vitest'
+import { KiB, MiB } from '../../src/core/units.ts'
 import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { type MockHub, openMockHub } from '../support/mock-hub.ts'
 import { seededBytes } from '../support/model-files.ts'
@@ -49,12 +49,10 @@ test('what is read of an unknown name comes from the hub, is kept, and is the co
   expect(read.headers['x-repo-commit']).toBe(commit)
   expect(read.body.equals(weights)).toBe(true)
   // Small files come along; a part of a commit has no name: the name lists all files.
-  await vi.waitFor(async () => expect(await models()).toMatchObject([{ name: null, files: 3 }]))
+  await expect.poll(models).toMatchObject([{ name: null, files: 3 }])
   const other = await gateway.ask(`/org/Model/resolve/${commit}/other.bin`)
   expect(other.body.equals(files['other.bin'])).toBe(true)
-  await vi.waitFor(async () => {
-    expect(await models()).toMatchObject([{ name: 'org/Model', files: 4, state: 'complete' }])
-  })
+  await expect.poll(models).toMatchObject([{ name: 'org/Model', files: 4, state: 'complete' }])
   const { source } = await gateway.node.show('org/Model', new AbortController().signal)
   expect(source).toMatchObject({ commit, whole: true, upstream: hub.url })
   // From now on the hub is not needed.
@@ -159,7 +157,7 @@ test('when the last reader has left a download goes on for a while and is gone o
   }
   const headers = { range: `bytes=0-${100 * KiB}` }
   await gateway.ask('/org/Model/resolve/main/sub/model.bin', { headers })
-  await vi.waitFor(async () => expect(await models()).toHaveLength(1), 10 * second)
+  await expect.poll(models).toHaveLength(1)
   expect(hub.bytesSent.cdn).toBe(weights.length)
   expect(asked).toBeGreaterThan(1)
 })

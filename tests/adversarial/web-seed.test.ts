@@ -116,14 +116,22 @@ test('a web server alone gives a model whose chunks are known', async () => {
 })
 
 test('a web server and a peer serve one download together', async () => {
-  await using server = await openWebServer(served)
+  // A peer in memory would be done before the first connection is up: each waits for the other's first chunk.
+  const byServer = Promise.withResolvers<void>()
+  const byPeer = Promise.withResolvers<void>()
+  await using server = await openWebServer(served, ({ response, serve }) => {
+    response.once('finish', byServer.resolve)
+    if (server.requests.length === 1) serve()
+    else void byPeer.promise.then(serve)
+  })
   const files = Object.values(model)
   const peer = new FakeSource('peer', files)
-  // A peer in memory would be done before the first connection is up.
   const fetch = peer.fetchChunk.bind(peer)
   peer.fetchChunk = async (request, more) => {
-    await systemClock.sleep(20, more.signal)
-    return fetch(request, more)
+    await byServer.promise
+    const bytes = await fetch(request, more)
+    byPeer.resolve()
+    return bytes
   }
   const { bytesOf } = await pullModel([server.url], { peers: [peer] })
   expect(bytesOf.get(server.url)).toBeGreaterThan(0)

@@ -84,7 +84,7 @@ function startPull({ store, folder }: World, urls: readonly string[]): Pull {
       {
         signal: stop.signal,
         peers: [],
-        patienceMs: 10 * second,
+        patienceMs: 30 * second,
         onProgress: told => void progress.push(told),
         onNotice,
       },
@@ -97,7 +97,9 @@ function startPull({ store, folder }: World, urls: readonly string[]): Pull {
   const done = run()
   done.catch(() => undefined)
   // The first round of looking for peers is over, in vain.
-  setTimeout(() => finder.round(), 50)
+  void until('peers are looked for', () =>
+    Promise.resolve(finder.keys.length > 0 || undefined),
+  ).then(() => finder.round())
   return { finder, notices, progress, stop, done }
 }
 

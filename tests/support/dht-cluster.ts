@@ -80,7 +80,7 @@ export async function openCluster(size: number): Promise<Cluster> {
   while (nodes.length < size) {
     nodes.push(stack.use(await openTestNet({ bootstrap: [first.address] })))
   }
-  await until(() => nodes.every(({ net }) => net.dht().peers >= (size - 1) * 0.7), 100_000)
+  await until(() => nodes.every(({ net }) => net.dht().peers >= (size - 1) * 0.7), 200_000)
   const all = stack.move()
   return { nodes, [Symbol.asyncDispose]: () => all.disposeAsync() }
 }
@@ -154,8 +154,8 @@ export function aKey(name: string): CID {
   return rawCid(sha256(Buffer.from(name)))
 }
 
-/** Waits for real time to bring something about. */
-export async function until(isTrue: () => boolean, ms = 15_000): Promise<void> {
+/** Waits for real time to bring something about; a busy machine may need it all. */
+export async function until(isTrue: () => boolean, ms = 40_000): Promise<void> {
   const endMs = performance.now() + ms
   while (!isTrue()) {
     if (performance.now() > endMs)

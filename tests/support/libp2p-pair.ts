@@ -103,8 +103,8 @@ export function keyOf(libp2p: Libp2p): PrivateKey {
   return (libp2p as unknown as { components: { privateKey: PrivateKey } }).components.privateKey
 }
 
-/** Polls until `isTrue`, for at most `ms`; the last resort where nothing tells when. */
-export async function until(isTrue: () => boolean, ms = 5000): Promise<void> {
+/** Polls until `isTrue`, for at most `ms`, which a busy machine may need; the last resort where nothing tells when. */
+export async function until(isTrue: () => boolean, ms = 40_000): Promise<void> {
   const endMs = performance.now() + ms
   while (!isTrue()) {
     if (performance.now() > endMs) throw new Error(`not within ${ms} ms: ${isTrue.toString()}`)

@@ -7,13 +7,17 @@ import { second } from '../../src/core/units.ts'
 const deadlineMs = 40 * second
 const intervalMs = 100
 
-/** The first answer that is not undefined. */
-export async function until<T>(what: string, ask: () => Promise<T | undefined>): Promise<T> {
+/** The first answer that is not undefined; `ms` for what takes longer by design. */
+export async function until<T>(
+  what: string,
+  ask: () => Promise<T | undefined>,
+  ms = deadlineMs,
+): Promise<T> {
   const startedMs = performance.now()
   for (;;) {
     const answer = await ask()
     if (answer !== undefined) return answer
-    if (performance.now() - startedMs > deadlineMs) throw new Error(`in vain waited until ${what}`)
+    if (performance.now() - startedMs > ms) throw new Error(`in vain waited until ${what}`)
     await sleep(intervalMs)
   }
 }

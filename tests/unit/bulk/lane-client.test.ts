@@ -1,4 +1,4 @@
-import { beforeEach, expect, test, vi } from 'vitest'
+import { beforeEach, expect, test } from 'vitest'
 import { BufferPool } from '../../../src/core/buffers.ts'
 import { LaneClient } from '../../../src/bulk/lane-client.ts'
 import { LimitError, ProtocolError, UnavailableError } from '../../../src/core/errors.ts'
@@ -97,7 +97,7 @@ test.for([
   ['haves that nobody watches', [hello, encodeFrame(frameTypes.have, 0, new Uint8Array(5))]],
 ] as const)('%s is a breach of the rules, and the peer is told', async ([, frames]) => {
   transport.receive(...frames)
-  await vi.waitFor(() => expect(client.closed.aborted).toBe(true))
+  await expect.poll(() => client.closed.aborted).toBe(true)
   expect(client.closed.reason).toBeInstanceOf(ProtocolError)
   expect(transport.ofType(frameTypes.goodbye)).toHaveLength(1)
 })

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { nameOf, readOllama } from '../../../src/caches/ollama.ts'
 import { sha256, writeOllamaModel } from '../../support/model-caches.ts'
 import { openScratchFolder, type ScratchFolder } from '../../support/scratch-folder.ts'
+import { cpuMs } from '../../support/cpu-time.ts'
 
 let scratch: ScratchFolder
 let root: string
@@ -105,9 +106,9 @@ test('a manifest of as many layers as are allowed takes no longer than it is lon
     digest: `sha256:${sha256('not here')}`,
   }))
   await writeFile(place, JSON.stringify({ schemaVersion: 2, layers: listed }))
-  const start = performance.now()
+  const start = cpuMs()
   expect(await readOllama(root)).toMatchObject([
     { kind: 'refused', reason: 'the blob of its model-00001-of-20000.gguf is gone' },
   ])
-  expect(performance.now() - start).toBeLessThan(2000)
+  expect(cpuMs() - start).toBeLessThan(2000)
 })

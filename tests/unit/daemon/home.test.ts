@@ -115,8 +115,8 @@ test.for([
   await mkdir(home)
   const clock = new FakeClock()
   const looked = vi.spyOn(clock, 'sleep')
-  const looks = (times: number): Promise<void> =>
-    vi.waitFor(() => expect(looked).toHaveBeenCalledTimes(times))
+  const looks = (times: number): PromiseLike<void> =>
+    expect.poll(() => looked.mock.calls.length).toBe(times)
   const gone = untilGone(home, clock, new AbortController().signal)
   await looks(1)
   await clock.advance(5000)

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
 import { nearest } from '../../../daemon/nearest.ts'
+import { cpuMs } from '../../support/cpu-time.ts'
 
 test.for([
   ['listn', 'listen'],
@@ -12,7 +13,7 @@ test.for([
 })
 
 test('answers at once for a word without end', () => {
-  const startedMs = performance.now()
+  const startedMs = cpuMs()
   nearest('x'.repeat(10_000_000), ['listen'])
-  expect(performance.now() - startedMs).toBeLessThan(100)
+  expect(cpuMs() - startedMs).toBeLessThan(100)
 })

@@ -64,14 +64,14 @@ test('uses the peers that a second request for the same pull names', async () =>
   const { node, operations } = setUp()
   operations.start(aPull('ref'))
   operations.start(aPull('ref', { peers: [someAddress] }))
-  await vi.waitFor(() => expect(node.connected).toEqual([someAddress]))
+  await expect.poll(() => node.connected).toEqual([someAddress])
 })
 
 test('tells who follows that a named peer does not answer, and goes on', async () => {
   const { node, operations } = setUp()
   const events = allOf(operations.start(aPull('ref')))
   operations.start(aPull('ref', { peers: ['/ip4/10.0.0.1/tcp/1/x'] }))
-  await vi.waitFor(() => expect(node.started).toHaveLength(1))
+  await expect.poll(() => node.started).toHaveLength(1)
   await new Promise(setImmediate)
   node.started[0]?.finish(aResult())
   expect(await events).toContainEqual({

@@ -3,6 +3,7 @@ import { expect, test } from 'vitest'
 import { MiB } from '../../../src/core/units.ts'
 import { planChunks, smallSegmentBytes } from '../../../src/dag/chunking.ts'
 import { chunkingCases } from '../../support/vectors.ts'
+import { cpuMs } from '../../support/cpu-time.ts'
 
 test.for(chunkingCases)('$name: cuts as the golden vector', ({ size, starts, chunks }) => {
   expect([...planChunks(size, starts)]).toEqual(chunks.map(([, length]) => length))
@@ -92,10 +93,10 @@ test('a file without tensors is cut every MiB', () => {
   )
 })
 
-test('two million tensors are planned within a second', () => {
+test('two million tensors are planned within a second of CPU time', () => {
   const starts = Array.from({ length: 2_000_000 }, (_, index) => index * 10_000)
-  const before = performance.now()
+  const before = cpuMs()
   const chunks = planChunks(2_000_000 * 10_000, starts)
-  expect(performance.now() - before).toBeLessThan(1000)
+  expect(cpuMs() - before).toBeLessThan(1000)
   expect(chunks).toHaveLength(1 + Math.ceil(1_999_999 / 104))
 })

@@ -201,6 +201,6 @@ test('lets the process end while the pool is idle and open', async () => {
     process.stdout.write(String(stamp.size))`
   const args = ['--input-type=module', '--eval', script]
   const run = promisify(execFile)
-  const { stdout } = await run(process.execPath, args, { timeout: 20_000 })
+  const { stdout } = await run(process.execPath, args, { timeout: 50_000 })
   expect(stdout).toBe(String(10 * MiB))
 })

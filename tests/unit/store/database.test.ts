@@ -65,21 +65,17 @@ test('takes back all of a transaction that fails, and may be nested', async () =
   expect(database.all('SELECT text FROM word')).toEqual([{ text: 'three' }])
 })
 
-test(
-  'moves nothing aside because another process holds the lock',
-  { timeout: 20_000 },
-  async () => {
-    await using scratch = await openScratchFolder()
-    const path = scratch.file('test.db')
-    open(path, [first]).database[Symbol.dispose]()
-    const other = new DatabaseSync(path)
-    other.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; INSERT INTO word VALUES (1)')
-    expect(() => open(path, [first])).toThrow(StorageError)
-    other.exec('COMMIT')
-    other.close()
-    expect(open(path, [first]).movedAside).toBeUndefined()
-  },
-)
+test('moves nothing aside because another process holds the lock', async () => {
+  await using scratch = await openScratchFolder()
+  const path = scratch.file('test.db')
+  open(path, [first]).database[Symbol.dispose]()
+  const other = new DatabaseSync(path)
+  other.exec('PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; INSERT INTO word VALUES (1)')
+  expect(() => open(path, [first])).toThrow(StorageError)
+  other.exec('COMMIT')
+  other.close()
+  expect(open(path, [first]).movedAside).toBeUndefined()
+})
 
 test("makes and keeps a database its owner's alone, whatever the umask", async () => {
   await using scratch = await openScratchFolder()

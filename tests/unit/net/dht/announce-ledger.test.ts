@@ -5,6 +5,7 @@ import { hour, minute } from '../../../../src/core/units.ts'
 import { announceIntervalMs, openAnnounceLedger } from '../../../../src/net/dht/announce-ledger.ts'
 import { openNetworkDb } from '../../../../src/net/network-db.ts'
 import { FakeClock } from '../../../support/fake-clock.ts'
+import { cpuMs } from '../../../support/cpu-time.ts'
 
 const all = 1_000_000
 
@@ -159,10 +160,10 @@ test('says how much is announced and due', () => {
 test('syncs 30,000 keys in well under a second', () => {
   const { ledger } = open()
   const keys = keysOf(30_000)
-  const startedMs = performance.now()
+  const startedMs = cpuMs()
   ledger.sync(keys)
   ledger.sync(keys)
-  expect(performance.now() - startedMs).toBeLessThan(3000)
+  expect(cpuMs() - startedMs).toBeLessThan(3000)
 })
 
 test('says that the disk is full when it is, and works again afterwards', () => {

@@ -10,6 +10,7 @@ import {
   type ProviderRecords,
 } from '../../../../src/net/dht/provider-records.ts'
 import { FakeClock } from '../../../support/fake-clock.ts'
+import { cpuMs } from '../../../support/cpu-time.ts'
 
 const address = Buffer.from('address')
 
@@ -119,8 +120,8 @@ test('a lookup among 100,000 records takes well under a millisecond', () => {
   for (const each of keys) {
     for (let index = 0; index < 100; index += 1) records.add(each, peer(String(index)), [address])
   }
-  const startedMs = performance.now()
+  const startedMs = cpuMs()
   for (const each of keys.slice(0, 200)) records.get(each)
   // kad-dht's MemoryDatastore took 67 ms each at a fifth of the records (defect J).
-  expect((performance.now() - startedMs) / 200).toBeLessThan(5)
+  expect((cpuMs() - startedMs) / 200).toBeLessThan(5)
 })

@@ -50,10 +50,11 @@ beforeEach(async () => {
   transport.start(receiver)
 })
 
-/** The pair delivers by timers of its own, a millisecond each. */
-async function arrived(): Promise<void> {
+/** The pair delivers by timers of its own, a millisecond for each message: so many of them, one after the other. */
+async function arrived(messages = 40): Promise<void> {
   await settle()
-  await new Promise(resolve => setTimeout(resolve, 20))
+  for (let left = messages; left > 0; left -= 1)
+    await new Promise(resolve => setTimeout(resolve, 1))
 }
 
 test('hands over frames that come in any cut, and counts their bytes', async () => {

@@ -1,6 +1,6 @@
 import { stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { expect, test, vi } from 'vitest'
+import { expect, test } from 'vitest'
 import type { CID } from '../../../../src/core/cid.ts'
 import { StorageError } from '../../../../src/core/errors.ts'
 import { silentLog } from '../../../../src/core/log.ts'
@@ -157,7 +157,7 @@ test('what a peer fetches stays, and the cache is looked at again soon', async (
   await bench.cache.expect(coming)
   expect(await bench.held()).toBe('a')
   await bench.clock.advance(2 * minute)
-  await vi.waitFor(async () => expect(await bench.held()).toBe(''))
+  await expect.poll(() => bench.held()).toBe('')
 })
 
 test('what is still coming counts with all that it will take', async () => {
