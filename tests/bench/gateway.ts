@@ -179,10 +179,16 @@ async function hfOfPeersModel(stage: Stage): Promise<void> {
   const reason = await noHf()
   if (reason !== undefined) return skip('hf-peer', reason)
   let round = 0
-  const fresh = async (use: (near: Machine) => Promise<number>): Promise<number> => {
+  const cpu = { pull: 0, hf: 0 }
+  const fresh = async (
+    how: keyof typeof cpu,
+    work: (near: Machine) => Promise<number>,
+  ): Promise<number> => {
     round += 1
     await using near = await startNear(stage, `near-${round}`)
-    const took = await use(near)
+    const use = watchUse([near.pid])
+    const took = await work(near)
+    cpu[how] += use.stop().cpuSeconds
     await near.stop()
     await rm(near.home, { recursive: true })
     return took
@@ -190,16 +196,24 @@ async function hfOfPeersModel(stage: Stage): Promise<void> {
   const seconds = await interleave(
     {
       'commonweight pull': () =>
-        fresh(async near =>
+        fresh('pull', async near =>
           timeCommand(world.command, ['--home', near.home, '--json', 'pull', link]),
         ),
       'hf download, held by one peer': () =>
-        fresh(async near => hfDownload(stage, await gatewayOf(near))),
+        fresh('hf', async near => hfDownload(stage, await gatewayOf(near))),
     },
     rounds,
   )
   const [pull = [], hf = []] = seconds.values()
   showSeconds(report, seconds)
+  const perGiB = (all: number): string => `${(all / ((rounds * mib) / 1024)).toFixed(2)} s`
+  report.table(
+    ['CPU of the node that fetches, per GiB', ''],
+    [
+      ['commonweight pull', perGiB(cpu.pull)],
+      ['hf download', perGiB(cpu.hf)],
+    ],
+  )
   report.bar({
     name: 'hf download of a model that one peer has: speed of our own pull',
     value: ratioOf(pull, hf),
