@@ -79,7 +79,18 @@ export function fakeClock(nowMs = 1_800_000_000_000): Clock & { advance(ms: numb
   }
 }
 
-/** Runs all that can run without time passing. */
+/** A file that is opened or read for longer waits for somebody, as a pipe does. */
+const diskMs = 2000
+
+/** Runs all that can run without time passing; the disk takes no time of this clock, however slow it is. */
 export async function settle(): Promise<void> {
-  for (let turn = 0; turn < 5; turn += 1) await new Promise(resolve => setImmediate(resolve))
+  const endMs = performance.now() + diskMs
+  for (let quiet = 0; quiet < 5;) {
+    await new Promise(resolve => setImmediate(resolve))
+    quiet = isDiskBusy() && performance.now() < endMs ? 0 : quiet + 1
+  }
+}
+
+function isDiskBusy(): boolean {
+  return process.getActiveResourcesInfo().some(kind => kind.startsWith('FSReq'))
 }
