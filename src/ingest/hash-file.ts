@@ -57,7 +57,7 @@ export interface HashFilesOptions extends HashOptions {
  * file within a mebibyte.
  */
 export interface HashPool extends AsyncDisposable {
-  /** Starts the threads, so that the first files need not wait for it. */
+  /** Starts a thread, so that the first files need not wait for it. */
   warm(): void
   /** Plans by the file's tensors and hashes. */
   hashFile(place: string, options?: HashOptions): Promise<HashedFile>

@@ -62,6 +62,7 @@ export type FilesToSee = Pick<FilesJob, 'places' | 'lengths' | 'seenBefore'>
 
 interface Look extends Waiter {
   readonly files: FilesToSee
+  readonly sinceMs: number
   /** Those that no thread has. */
   readonly left: Range[]
   /** How many have no answer yet. */
@@ -77,8 +78,15 @@ const batchMax = 1024
 /** Fewer are not worth a share of their own. */
 const batchMin = 64
 
+/**
+ * A thread costs 50 ms of CPU before it hashes anything, in which one that runs takes 4,000 tiny files: more
+ * are started only for small files that are not done after this time.
+ */
+const growAfterMs = 150
+
 export class HashQueue {
   readonly #threads: readonly HashThread[]
+  /** Those that were never started come first, and are taken last. */
   readonly #idle: HashThread[]
   readonly #looks = new Set<Look>()
   readonly #reads = new Set<Read>()
@@ -86,6 +94,8 @@ export class HashQueue {
   readonly #running = new Set<{ readonly waiter: Waiter; readonly done: Promise<void> }>()
   /** Rings to use again, kept while anything runs: 16 MiB each. */
   readonly #rings: RingMemory[] = []
+  /** Threads with small files: they are back within batchMs, those with a large one when it is done. */
+  #looking = 0
   #closed: Error | undefined
 
   constructor(threads: number, start: () => Worker) {
@@ -93,8 +103,9 @@ export class HashQueue {
     this.#idle = [...this.#threads]
   }
 
+  /** One thread: what more would be good for shows once there is work. */
   warm(): void {
-    if (this.#closed === undefined) for (const thread of this.#threads) thread.warm()
+    if (this.#closed === undefined) this.#idle.at(-1)?.warm()
   }
 
   /** Hashes small files and plans large ones; calls back for each, in any order. */
@@ -108,6 +119,7 @@ export class HashQueue {
     if (count === 0) resolve()
     const look: Look = {
       files,
+      sinceMs: performance.now(),
       left: [[0, count]],
       missing: count,
       stopped: sharedCell(),
@@ -172,13 +184,21 @@ export class HashQueue {
       this.#start(read, needed, threads => this.#runRead(read, threads))
     }
     for (const look of this.#looks) {
-      while (look.left.length > 0 && this.#idle.length > 0) {
+      while (look.left.length > 0 && this.#mayTake(look)) {
         const batch = takeBatch(look.left, this.#threads.length)
         this.#start(look, 1, ([thread]) => this.#runLook(look, batch, thread as HashThread))
       }
       if (look.left.length === 0) this.#looks.delete(look)
     }
     if (this.#running.size === 0) this.#rings.length = 0
+  }
+
+  /** Whether an idle thread runs already, or is worth its start. */
+  #mayTake(look: Look): boolean {
+    const thread = this.#idle.at(-1)
+    if (thread === undefined) return false
+    if (thread.isStarted || this.#looking === 0) return true
+    return performance.now() - look.sinceMs > growAfterMs
   }
 
   #start(
@@ -205,7 +225,9 @@ export class HashQueue {
     const { stopped } = look
     const places = look.files.places.slice(from, to)
     const job: FilesJob = { kind: 'files', ...look.files, places, stopped }
-    const [reply] = await allOrStop([thread.run(job, ignore)], ignore)
+    this.#looking += 1
+    const answer = thread.run(job, ignore).finally(() => (this.#looking -= 1))
+    const [reply] = await allOrStop([answer], ignore)
     if (reply?.kind === 'stopped') return
     const files = expectKind(reply, 'files')
     let bytes = 0
@@ -226,7 +248,7 @@ export class HashQueue {
   async #runRead(read: Read, [reader, digester]: readonly HashThread[]): Promise<void> {
     const { place, lengths } = read.file
     const stopped = sharedCell()
-    using ring = lengths === undefined ? undefined : this.#borrowRing()
+    using ring = lengths === undefined ? undefined : this.#borrowRing(read)
     read.stop = () => {
       Atomics.store(stopped, 0, 1)
       if (ring !== undefined) stopRing(ring.memory)
@@ -253,11 +275,13 @@ export class HashQueue {
     })
   }
 
-  #borrowRing(): Disposable & { readonly memory: RingMemory } {
+  #borrowRing(read: Read): Disposable & { readonly memory: RingMemory } {
     const memory = this.#rings.pop() ?? allocateRing()
     return {
       memory,
       [Symbol.dispose]: () => {
+        // Whoever gives this read up from now on must not stop the next one with the ring.
+        read.stop = ignore
         resetRing(memory)
         this.#rings.push(memory)
       },

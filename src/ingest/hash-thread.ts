@@ -26,6 +26,10 @@ export class HashThread {
     this.#start = start
   }
 
+  get isStarted(): boolean {
+    return this.#worker !== undefined
+  }
+
   warm(): void {
     if (this.#worker !== undefined) return
     this.#worker = this.#open()

@@ -23,6 +23,7 @@ import { Worker } from 'node:worker_threads'
 import { createHash } from 'node:crypto'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { toHex } from '../../src/core/bytes.ts'
+import { digestBytes } from '../../src/core/digest.ts'
 import {
   ConflictError,
   InvalidInputError,
@@ -31,7 +32,7 @@ import {
 } from '../../src/core/errors.ts'
 import { GiB, MiB, second, TiB } from '../../src/core/units.ts'
 import { findFiles } from '../../src/ingest/folder.ts'
-import { type HashPool, openHashPool } from '../../src/ingest/hash-file.ts'
+import { type HashedChunks, type HashPool, openHashPool } from '../../src/ingest/hash-file.ts'
 import { importFiles } from '../../src/ingest/import-files.ts'
 import { dagCases } from '../support/vectors.ts'
 import { openScratchFolder, type ScratchFolder } from '../support/scratch-folder.ts'
@@ -142,6 +143,20 @@ test('an abort frees the threads for the next file', async () => {
   )
   const next = sparse('next', 20 * MiB)
   expect((await pool.hashFile(next)).table.count).toBe(20)
+})
+
+test('an abort does no harm to the file that waits for the same threads', async () => {
+  const next = sparse('next', 20 * MiB)
+  const lengths = new Uint32Array(20).fill(MiB)
+  const abort = new AbortController()
+  let waiting: Promise<HashedChunks> | undefined
+  const onBytes = (): void => {
+    waiting ??= pool.hashChunks(next, lengths)
+    abort.abort()
+  }
+  const slow = pool.hashFile(sparse('slow', 8 * GiB), { signal: abort.signal, onBytes })
+  await expect(slow).rejects.toThrow('abort')
+  expect((await waiting)?.digests.length).toBe(20 * digestBytes)
 })
 
 test('an abort takes back what no thread has begun', async () => {
