@@ -5,7 +5,7 @@ import { toHex } from '../../src/core/bytes.ts'
 import { formatBytes } from '../../src/core/units.ts'
 import { findFiles } from '../../src/ingest/folder.ts'
 import { openHashPool } from '../../src/ingest/hash-file.ts'
-import { type ImportedModel, importFiles } from '../../src/ingest/import-files.ts'
+import { type ImportedModel, openImport } from '../../src/ingest/import-files.ts'
 import type { Context } from '../context.ts'
 import { pageEnd } from '../help.ts'
 import { startProgress } from '../local-progress.ts'
@@ -38,14 +38,14 @@ export function define(command: Command, context: Context): void {
 }
 
 async function id(context: Context, given: readonly string[]): Promise<void> {
-  const { signal } = context
-  const files = await findFiles(
-    given.map(path => context.resolve(path)),
-    { signal },
-  )
+  const paths = given.map(path => context.resolve(path))
   await using pool = openHashPool()
+  pool.warm()
   const progress = startProgress(context, 'hashing')
-  const model = await importFiles({ pool }, files, { signal, onProgress: progress.update })
+  const { signal } = context
+  await using importing = openImport({ pool }, { signal, onProgress: progress.update })
+  await findFiles(paths, { signal: importing.signal, onFiles: files => importing.add(files) })
+  const model = await importing.finish()
   progress.end()
   show(context, model)
 }

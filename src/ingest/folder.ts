@@ -30,6 +30,8 @@ export interface FoundFile {
 
 export interface FindOptions {
   readonly signal?: AbortSignal
+  /** Files as they are found, each once: work on them may begin before the last one is known. */
+  readonly onFiles?: (files: readonly FoundFile[]) => void
 }
 
 /** Deeper folders hold no path that a manifest may have, and a walk must end. */
@@ -48,11 +50,11 @@ const slowSliceMs = 10
  */
 export async function findFiles(
   paths: readonly string[],
-  { signal }: FindOptions = {},
+  options: FindOptions = {},
 ): Promise<FoundFile[]> {
   const [only] = paths
   if (only === undefined) throw new InvalidInputError('no file or folder was named')
-  const walk = new Walk(signal)
+  const walk = new Walk(options)
   if (paths.length === 1) await walk.addTop(resolve(only), '')
   else await walk.addNamed(paths.map(path => resolve(path)))
   if (walk.files.length === 0) {
@@ -84,13 +86,15 @@ interface Named {
 class Walk {
   readonly files: FoundFile[] = []
   readonly #signal: AbortSignal | undefined
+  readonly #onFiles: (files: readonly FoundFile[]) => void
   /** Place of every path taken, by collision key. */
   readonly #taken = new Map<string, string>()
   #isSlow = false
   #breathMs = performance.now()
 
-  constructor(signal: AbortSignal | undefined) {
+  constructor({ signal, onFiles = () => {} }: FindOptions) {
     this.#signal = signal
+    this.#onFiles = onFiles
   }
 
   /** Several places, each below its own name. */
@@ -111,6 +115,7 @@ class Walk {
     if (stats.isFile()) {
       await checkReadable(place)
       this.#addFile({ path: basename(place), place, real: place }, stats)
+      this.#onFiles(this.files.slice(-1))
     } else if (stats.isDirectory()) {
       const root = await realPathOf(place)
       await this.#walkFolder({ place, prefix, name: basename(place), depth: 0, root })
@@ -183,6 +188,7 @@ class Walk {
     const start = folder.place.endsWith(sep) ? folder.place : `${folder.place}${sep}`
     const places = names.map(name => `${start}${name}`)
     const found = await this.#statAll(places)
+    const before = this.files.length
     for (const [index, name] of names.entries()) {
       const place = places[index] as string
       const stats = found[index] as BigIntStats
@@ -193,6 +199,7 @@ class Walk {
       if ((target.mode & readableByAll) !== readableByAll) await checkReadable(place)
       this.#addFile({ path: `${folder.prefix}${name}`, place, real: link?.target ?? place }, target)
     }
+    this.#onFiles(this.files.slice(before))
   }
 
   async #statAll(places: readonly string[]): Promise<BigIntStats[]> {

@@ -33,11 +33,6 @@ export interface ImportedFile {
   readonly file: HashedFile
 }
 
-interface Batch {
-  readonly places: string[]
-  readonly stamps: FileStamp[]
-}
-
 export interface ImportedModel extends SealedManifest {
   /** In the order of the manifest. */
   readonly files: readonly ImportedFile[]
@@ -54,6 +49,9 @@ const largeAtOnce = 3
 /** Between two reports of progress: small files finish 100,000 times a second. */
 const progressMs = 50
 
+/** Looked up and handed to the threads together. */
+const batchFiles = 1024
+
 /**
  * The first file that fails ends the import with its error. Fails as HashPool does, and with
  * InvalidInputError when the files make no manifest.
@@ -63,71 +61,165 @@ export async function importFiles(
   found: readonly FoundFile[],
   options: ImportOptions = {},
 ): Promise<ImportedModel> {
-  const stop = new AbortController()
-  const signal =
-    options.signal === undefined ? stop.signal : AbortSignal.any([options.signal, stop.signal])
-  const tally = new Tally(found, options.onProgress)
-  const hashed = new Map<string, HashedFile>()
+  await using model = openImport(deps, options)
+  model.add(found)
+  return await model.finish()
+}
 
-  const known = new Map<string, HashedFile>()
-  for (const file of deps.known?.(found) ?? []) known.set(file.place, file)
-  const unknown = found.filter(file => {
-    const before = known.get(file.place)
-    if (before === undefined) return true
-    hashed.set(file.path, before)
-    tally.reused(file)
+/** An import that is given its files while they are still being looked for: fails as importFiles does. */
+export interface ModelImport extends AsyncDisposable {
+  /** Aborted with the reason when a file failed or the caller's signal is: no more need be found. */
+  readonly signal: AbortSignal
+  add(found: readonly FoundFile[]): void
+  /** Once all files were added. */
+  finish(): Promise<ImportedModel>
+}
+
+export function openImport(deps: ImportDeps, options: ImportOptions = {}): ModelImport {
+  return new RunningImport(deps, options)
+}
+
+/** A file on disk, and all names that it was found under. */
+interface NamedFile {
+  readonly names: FoundFile[]
+  hashed: HashedFile | undefined
+}
+
+class RunningImport implements ModelImport {
+  readonly signal: AbortSignal
+  readonly #deps: ImportDeps
+  readonly #stop = new AbortController()
+  readonly #tally: Tally
+  /** Found, and not looked at here. */
+  readonly #found: FoundFile[] = []
+  /** By path. */
+  readonly #hashed = new Map<string, HashedFile>()
+  readonly #fresh: HashedFile[] = []
+  readonly #byIdentity = new Map<string, NamedFile>()
+  readonly #byPlace = new Map<string, NamedFile>()
+  readonly #large: string[] = []
+  #largeRunning = 0
+  readonly #runs: Promise<unknown>[] = []
+
+  constructor(deps: ImportDeps, { signal, onProgress }: ImportOptions) {
+    this.#deps = deps
+    this.signal =
+      signal === undefined ? this.#stop.signal : AbortSignal.any([signal, this.#stop.signal])
+    this.#tally = new Tally(onProgress)
+  }
+
+  add(found: readonly FoundFile[]): void {
+    this.#tally.found(found)
+    for (const file of found) this.#found.push(file)
+    if (this.#found.length >= batchFiles) this.#takeFound()
+  }
+
+  async finish(): Promise<ImportedModel> {
+    this.#takeFound()
+    // All of them, so that no progress is told once the caller goes on.
+    await this.#settled()
+    this.signal.throwIfAborted()
+    this.#tally.end()
+    const { bytesReused } = this.#tally
+    return { ...modelOf(this.#hashed), fresh: this.#fresh, bytesReused }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort()
+    await this.#settled()
+  }
+
+  /** Runs begin while others are waited for. */
+  async #settled(): Promise<void> {
+    while (this.#runs.length > 0) await Promise.all(this.#runs.splice(0))
+  }
+
+  #takeFound(): void {
+    if (this.signal.aborted) return
+    const found = this.#found.splice(0)
+    const known = new Map<string, HashedFile>()
+    for (const file of this.#deps.known?.(found) ?? []) known.set(file.place, file)
+    const places: string[] = []
+    const stamps: FileStamp[] = []
+    for (const file of found) {
+      const before = known.get(file.place)
+      if (before !== undefined) {
+        this.#hashed.set(file.path, before)
+        this.#tally.reused(file)
+      } else if (this.#isFirstName(file)) {
+        if (file.size > smallFileBytesMax) this.#large.push(file.place)
+        else {
+          places.push(file.place)
+          stamps.push(file.stamp)
+        }
+      }
+    }
+    if (places.length > 0) this.#runs.push(this.#hash(places, stamps))
+    while (this.#largeRunning < largeAtOnce && this.#large.length > 0) {
+      this.#runs.push(this.#hashLarge())
+    }
+  }
+
+  /** A second name of the same bytes is not read again. */
+  #isFirstName(file: FoundFile): boolean {
+    const other = this.#byIdentity.get(file.identity)
+    if (other === undefined) {
+      const named = { names: [file], hashed: undefined }
+      this.#byIdentity.set(file.identity, named)
+      this.#byPlace.set(file.place, named)
+      return true
+    }
+    if (other.hashed === undefined) other.names.push(file)
+    else this.#noteSecond(file, other.hashed)
     return false
-  })
-  // A second name of the same bytes is not read again.
-  const namesAt = new Map<string, readonly FoundFile[]>()
-  const small: Batch = { places: [], stamps: [] }
-  const large: string[] = []
-  for (const names of Map.groupBy(unknown, file => file.identity).values()) {
-    const { place, size, stamp } = names[0] as FoundFile
-    namesAt.set(place, names)
-    if (size > smallFileBytesMax) {
-      large.push(place)
-    } else {
-      small.places.push(place)
-      small.stamps.push(stamp)
+  }
+
+  /** Never rejects: who fails aborts the signal. */
+  async #hash(places: readonly string[], stamps?: readonly FileStamp[]): Promise<void> {
+    try {
+      await this.#deps.pool.hashFiles(places, {
+        signal: this.signal,
+        ...(stamps === undefined ? {} : { stamps }),
+        onFile: file => this.#noteHashed(file),
+        onBytes: bytes => this.#tally.read(bytes),
+      })
+    } catch (error) {
+      this.#stop.abort(error)
     }
   }
-  const fresh: HashedFile[] = []
-  const onFile = (file: HashedFile): void => {
-    for (const [index, name] of (namesAt.get(file.place) ?? []).entries()) {
-      const named = index === 0 ? file : secondName(file, name.place)
-      fresh.push(named)
-      hashed.set(name.path, named)
-      if (index === 0) tally.done(name)
-      else tally.reused(name)
+
+  /** One of a few loops that share the queue. */
+  async #hashLarge(): Promise<void> {
+    this.#largeRunning += 1
+    for (;;) {
+      const place = this.#large.shift()
+      if (place === undefined || this.signal.aborted) break
+      await this.#hash([place])
     }
+    this.#largeRunning -= 1
   }
-  const hashOptions = { signal, onFile, onBytes: (bytes: number) => tally.read(bytes) }
-  const runs = [
-    deps.pool.hashFiles(small.places, { ...hashOptions, stamps: small.stamps }),
-    ...startRuns(large, largeAtOnce, place => deps.pool.hashFiles([place], hashOptions)),
-  ]
-  for (const run of runs) run.catch((error: unknown) => stop.abort(error))
-  // All of them, so that no progress is told once the caller goes on.
-  await Promise.allSettled(runs)
-  signal.throwIfAborted()
-  return { ...modelOf(hashed), fresh, bytesReused: tally.bytesReused }
+
+  #noteHashed(file: HashedFile): void {
+    const named = this.#byPlace.get(file.place)
+    const [first, ...others] = named?.names ?? []
+    if (named === undefined || first === undefined) return
+    named.hashed = file
+    this.#fresh.push(file)
+    this.#hashed.set(first.path, file)
+    this.#tally.done(first)
+    for (const other of others) this.#noteSecond(other, file)
+  }
+
+  #noteSecond(name: FoundFile, file: HashedFile): void {
+    const named = secondName(file, name.place)
+    this.#fresh.push(named)
+    this.#hashed.set(name.path, named)
+    this.#tally.reused(name)
+  }
 }
 
 function secondName({ stamp, sha256, root, table }: HashedFile, place: string): HashedFile {
   return { place, stamp, sha256, root, table }
-}
-
-/** `count` loops that share one queue. */
-function startRuns<T>(
-  items: readonly T[],
-  count: number,
-  work: (item: T) => Promise<unknown>,
-): Promise<void>[] {
-  const queue = items.values()
-  return Array.from({ length: Math.min(count, items.length) }, async () => {
-    for (const item of queue) await work(item)
-  })
 }
 
 function modelOf(
@@ -148,18 +240,21 @@ function modelOf(
 /** What was done so far, told now and then and at the end. */
 class Tally {
   bytesReused = 0
-  readonly #filesTotal: number
-  readonly #bytesTotal: number
   readonly #tell: (progress: ImportProgress) => void
+  #filesTotal = 0
+  #bytesTotal = 0
   #filesDone = 0
   #bytesDone = 0
   #lastPath: string | undefined
   #toldMs = performance.now()
 
-  constructor(found: readonly FoundFile[], tell: (progress: ImportProgress) => void = () => {}) {
-    this.#filesTotal = found.length
-    this.#bytesTotal = found.reduce((sum, { size }) => sum + size, 0)
+  constructor(tell: (progress: ImportProgress) => void = () => {}) {
     this.#tell = tell
+  }
+
+  found(files: readonly FoundFile[]): void {
+    this.#filesTotal += files.length
+    for (const { size } of files) this.#bytesTotal += size
   }
 
   read(bytes: number): void {
@@ -179,10 +274,15 @@ class Tally {
     this.done(file)
   }
 
+  /** All is done. */
+  end(): void {
+    this.#toldMs = Number.NEGATIVE_INFINITY
+    this.#report()
+  }
+
   #report(): void {
     const nowMs = performance.now()
-    const isLast = this.#filesDone === this.#filesTotal
-    if (!isLast && nowMs - this.#toldMs < progressMs) return
+    if (nowMs - this.#toldMs < progressMs) return
     this.#toldMs = nowMs
     this.#tell({
       filesDone: this.#filesDone,

@@ -7,7 +7,7 @@ import { sameCid } from '../core/cid.ts'
 import type { Logger } from '../core/log.ts'
 import { findFiles } from '../ingest/folder.ts'
 import type { HashPool } from '../ingest/hash-file.ts'
-import { importFiles } from '../ingest/import-files.ts'
+import { openImport } from '../ingest/import-files.ts'
 import type { Net } from '../net/net.ts'
 import type { NewModel, Store } from '../store/store.ts'
 import { refuseHome } from './home-guard.ts'
@@ -39,11 +39,16 @@ export async function seed(
 
   pool.warm()
   for (const path of request.paths) await refuseHome(deps, path)
-  const found = await findFiles(request.paths, { signal })
-  const imported = await importFiles({ pool, known: files => store.filesAt(files) }, found, {
-    signal,
-    onProgress: progress => meter.report({ phase: 'hashing', peers: 0, ...progress }),
+  await using importing = openImport(
+    { pool, known: files => store.filesAt(files) },
+    { signal, onProgress: progress => meter.report({ phase: 'hashing', peers: 0, ...progress }) },
+  )
+  // The first files are hashed while the last ones are still looked for.
+  await findFiles(request.paths, {
+    signal: importing.signal,
+    onFiles: files => importing.add(files),
   })
+  const imported = await importing.finish()
 
   const placements = imported.files.map(({ path, file }) => {
     const { place, stamp, sha256, root } = file

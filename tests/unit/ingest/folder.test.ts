@@ -4,7 +4,7 @@ import { chmod, link, mkdir, realpath, symlink, writeFile } from 'node:fs/promis
 import { dirname, join } from 'node:path'
 import { beforeEach, expect, onTestFinished, test } from 'vitest'
 import { InvalidInputError, LimitError } from '../../../src/core/errors.ts'
-import { findFiles } from '../../../src/ingest/folder.ts'
+import { findFiles, type FoundFile } from '../../../src/ingest/folder.ts'
 import { ignoreRules } from '../../../src/ingest/ignore-rules.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
 
@@ -35,6 +35,17 @@ test('gives the files of one folder relative to it', async () => {
   const found = await findFiles([`${root}/`])
   expect(found.map(file => file.path)).toEqual(['config.json', 'weights/model.safetensors'])
   expect(found[1]).toMatchObject({ place, size: 3, stamp: { size: 3 } })
+})
+
+test('tells of each file once as it is found', async () => {
+  for (let index = 0; index < 300; index += 1) await put(`many/${index}`)
+  await put('config.json', '{}')
+  const told: FoundFile[][] = []
+  const found = await findFiles([join(root, 'many'), join(root, 'config.json')], {
+    onFiles: files => told.push([...files]),
+  })
+  expect(told.length).toBeGreaterThan(2)
+  expect(told.flat()).toEqual(found)
 })
 
 test('gives one file by its name', async () => {

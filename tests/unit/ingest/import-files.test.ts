@@ -1,14 +1,16 @@
 /** From a folder to the identity of a model. */
 
 import { createHash, randomBytes } from 'node:crypto'
+import { once } from 'node:events'
 import { link, mkdir, rename, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { toHex } from '../../../src/core/bytes.ts'
 import { MiB } from '../../../src/core/units.ts'
-import { findFiles } from '../../../src/ingest/folder.ts'
+import { findFiles, type FoundFile } from '../../../src/ingest/folder.ts'
 import { type HashedFile, openHashPool } from '../../../src/ingest/hash-file.ts'
-import { type ImportProgress, importFiles } from '../../../src/ingest/import-files.ts'
+import { type ImportProgress, importFiles, openImport } from '../../../src/ingest/import-files.ts'
+import { comparePaths } from '../../../src/manifest/paths.ts'
 import { decodeManifest, encodeManifest, manifestCid } from '../../../src/manifest/manifest.ts'
 import { sameStamp } from '../../../src/core/file-stamp.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
@@ -100,4 +102,49 @@ test('fails with the first file that fails, and with the reason of an abort', as
   const reason = new Error('enough')
   const signal = AbortSignal.abort(reason)
   await expect(importFiles({ pool }, found, { signal })).rejects.toBe(reason)
+})
+
+test('hashes what was found while more is looked for, and reads no second name of it', async () => {
+  const [config, empty, model, same] = await findFiles([folder])
+  const places: string[] = []
+  const runs: Promise<unknown>[] = []
+  const watched = {
+    ...pool,
+    hashFiles(hashed: readonly string[], options: object) {
+      places.push(...hashed)
+      const run = pool.hashFiles(hashed, options)
+      runs.push(run)
+      return run
+    },
+  }
+  await using importing = openImport({ pool: watched })
+  // As many as are taken at once, all of them names of two files.
+  const names = Array.from({ length: 1023 }, (_, index) => ({ ...config, path: `name-${index}` }))
+  importing.add([model, ...names] as FoundFile[])
+  await Promise.all(runs)
+  importing.add([config, empty, same] as FoundFile[])
+  const imported = await importing.finish()
+  expect(places.toSorted(comparePaths)).toEqual(
+    ['config.json', 'empty', 'model.bin'].map(name => join(folder, name)),
+  )
+  expect(imported.manifest.files).toHaveLength(1027)
+  expect(imported.bytes).toBe(bytesTotal + 2 * 1023)
+  expect(imported.bytesReused).toBe(imported.bytes - weights.length - 2)
+})
+
+test('a file that fails ends the search for more', async () => {
+  const [file] = await findFiles([folder])
+  const gone = Array.from({ length: 1024 }, (_, index) => {
+    return {
+      ...file,
+      place: `${folder}/gone-${index}`,
+      path: `gone-${index}`,
+      identity: `${index}`,
+    }
+  })
+  await using importing = openImport({ pool })
+  importing.add(gone as FoundFile[])
+  await once(importing.signal, 'abort')
+  await expect(findFiles([folder], { signal: importing.signal })).rejects.toThrow(/gone-.*ENOENT/)
+  await expect(importing.finish()).rejects.toThrow(/gone-.*ENOENT/)
 })
