@@ -112,11 +112,21 @@ async function adopt(context: Context, flags: AdoptFlags): Promise<void> {
   showAdoption(context, adoption as AdoptionEvent)
   const { models, skipped } = adoption as AdoptionEvent
   if (models + skipped === 0) {
-    context.output.note('no model is there; --hf takes the folder that holds models--ORG--NAME')
+    context.output.note(`no model is there: ${whatIsTaken(request)}`)
   }
   if (added === 0 || dryRun || context.output.json) return
   const which = plural(added, 'new model')
   context.output.note(`anybody can have the ${which} from now on; commonweight rm NAME ends that`)
+}
+
+/** Which folders hold something, of the kinds that were looked for. */
+function whatIsTaken({ hf, ollama, lmStudio }: Folders): string {
+  const taken = [
+    hf.length > 0 ? '--hf takes the folder that holds models--ORG--NAME' : '',
+    ollama.length > 0 ? '--ollama the one that holds blobs and manifests' : '',
+    lmStudio.length > 0 ? '--lm-studio one with GGUF files' : '',
+  ]
+  return taken.filter(text => text !== '').join(', ')
 }
 
 function collect(value: string, before: string[]): string[] {

@@ -135,6 +135,7 @@ async function readToken(path: string): Promise<string> {
 export function showMirrored({ output }: Context, mirrored: MirroredEvent): void {
   output.result(mirrored, () => {
     const { files, bytes, bytesFetched, bytesFromPeers, bytesReused, seconds: took } = mirrored
+    const fetched = `${formatBytes(bytesFetched)} in ${formatDuration(took * second)}`
     const rate = took > 0 ? `, ${formatRate(bytesFetched / took)}` : ''
     const saved = bytes > 0 ? ` (${Math.floor((bytesReused / bytes) * 1000) / 10} %)` : ''
     return fields(
@@ -145,7 +146,7 @@ export function showMirrored({ output }: Context, mirrored: MirroredEvent): void
           ? []
           : [['partial', 'files were left out: the manifest does not name the commit'] as const]),
         ...(mirrored.changes === null ? [] : [['changes', changesText(mirrored.changes)] as const]),
-        ['fetched', `${formatBytes(bytesFetched)} in ${formatDuration(took * second)}${rate}`],
+        ['fetched', bytesFetched === 0 ? 'nothing' : fetched + rate],
         ...(bytesFromPeers > 0 ? [['from peers', formatBytes(bytesFromPeers)] as const] : []),
         ...(bytesReused > 0
           ? [['not fetched', `${formatBytes(bytesReused)}${saved}`] as const]

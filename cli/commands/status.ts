@@ -52,6 +52,7 @@ export function describe(
       'addresses',
       view.addresses.length === 0 ? 'none' : view.addresses.map(each => printable(each)),
     ],
+    ['gateway', view.gateway ?? 'off'],
     ['holds', `${plural(view.models, 'model')}, ${formatBytes(view.bytesHeld)}`],
     ['peers', `${plural(view.connections, 'connection')}; DHT ${dht.mode} that knows ${dht.peers}`],
     [

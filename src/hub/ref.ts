@@ -53,8 +53,14 @@ export function parseHubRef(text: string): HubRef {
     !revision.split('/').some(part => part === '' || part === '.' || part === '..')
   if (isRepoName(repo) && isRevision) return { type, repo, revision }
   throw new InvalidInputError(`not a repository of a hub: ${JSON.stringify(text.slice(0, 100))}`, {
-    hint: 'write hf:ORG/MODEL, hf:ORG/MODEL@REVISION or hf:datasets/ORG/NAME',
+    hint: `write ${suggestion(text) ?? 'hf:ORG/MODEL, hf:ORG/MODEL@REVISION or hf:datasets/ORG/NAME'}`,
   })
+}
+
+/** For a name without the prefix, and the address of its page. */
+function suggestion(text: string): string | undefined {
+  const name = text.replace(/^https:\/\/(?:huggingface\.co|hf\.co)\//u, '').replace(/\/$/u, '')
+  return isHubName(name) ? `${prefix}${name}` : undefined
 }
 
 /** Whether it is a repository's name as the gateway has it: `org/model`, `datasets/org/name`. */

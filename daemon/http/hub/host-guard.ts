@@ -37,7 +37,10 @@ export function refuseStranger(
   }
   if (isAllowedOrigin(headers, options.corsOrigins)) return undefined
   if (origin === undefined && !isOfOtherSite(headers)) return undefined
-  return refused(403, 'requests of web pages are refused: a person types or pastes the address')
+  return refused(
+    403,
+    'requests of web pages are refused; to read it yourself, paste the address into the browser',
+  )
 }
 
 /**

@@ -33,6 +33,10 @@ export interface HubDeps {
 /** Sent by src/hub/client.ts. */
 const throughHeader = 'x-commonweight'
 
+/** Mostly a person with a browser reads it. */
+const notAPage =
+  'there are no pages here: /api/models lists the models, /ORG/MODEL/resolve/main/FILE is a file'
+
 /** Models that one list shows at most. */
 const listedMax = 1000
 
@@ -175,7 +179,7 @@ function answerGlobal(
       return ok(listModels(gateway, target.type, query))
     }
     case 'none':
-      return refused(404, 'no such route')
+      return refused(404, notAPage)
   }
 }
 

@@ -6,11 +6,12 @@
  * then it is gone here too. One that the user seeded, pulled or pinned is never moved or forgotten.
  */
 
+import { lstat } from 'node:fs/promises'
 import type { AdoptRequest } from '../../api/adoption.ts'
 import type { NoticeEvent } from '../../api/contract.ts'
 import type { CacheFolder, FoundModel } from '../../caches/found.ts'
 import { type CID, sameCid } from '../../core/cid.ts'
-import { CommonweightError, messageOf } from '../../core/errors.ts'
+import { CommonweightError, messageOf, systemCode } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
 import type { HashedFile } from '../../ingest/hash-file.ts'
 import type { Net } from '../../net/net.ts'
@@ -219,8 +220,17 @@ export class AdoptedModels {
       if (unclear.some(path => isInside(folder, path))) continue
       const now = this.#seen.get(folder)
       if (now !== undefined && now !== 'unclear' && sameCid(now, manifest)) continue
+      if (now === undefined && (await this.#isStillThere(model))) continue
       await this.#forget(model, now !== undefined)
     }
+  }
+
+  /** What lies there as it was is not gone: it is another kind of cache than the one that was looked for. */
+  async #isStillThere({ folder, manifest }: HeldModel): Promise<boolean> {
+    const { store } = this.#deps
+    if (!(await exists(folder))) return false
+    await store.refresh(manifest)
+    return store.model(manifest)?.state === 'complete'
   }
 
   async #forget({ manifest, name, folder }: HeldModel, isReplaced: boolean): Promise<void> {
@@ -249,6 +259,16 @@ interface Wanted {
   readonly fresh: readonly NewFile[]
   readonly origin: NewModel['origin']
   readonly pinned: boolean
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path)
+    return true
+  } catch (error) {
+    if (systemCode(error) === undefined) throw error
+    return false
+  }
 }
 
 function placementOf(path: string, { place, stamp, sha256, root }: NewFile): ModelPlacement {

@@ -45,6 +45,17 @@ test.for([
   expect(() => parseHubRef(text)).toThrow(InvalidInputError)
 })
 
+test.for([
+  ['org/model', 'hf:org/model'],
+  ['https://huggingface.co/datasets/org/d/', 'hf:datasets/org/d'],
+  ['https://hf.co/org/model', 'hf:org/model'],
+  ['https://example.org/org/model', 'hf:ORG/MODEL'],
+] as const)('of %s, says how it is written', ([text, hint]) => {
+  expect(() => parseHubRef(text)).toThrow(
+    expect.objectContaining({ hint: expect.stringContaining(hint) }),
+  )
+})
+
 test('a commit is 40 digits, and nothing else will do where one is needed', () => {
   expect(parseCommitRef(`hf:a/b@${commit}`).revision).toBe(commit)
   expect(() => parseCommitRef('hf:a/b')).toThrow('does not name a commit')

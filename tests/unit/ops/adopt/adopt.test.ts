@@ -165,6 +165,19 @@ test('a model that is gone from its cache is forgotten, and one that was pinned 
   expect(store.models().map(({ name }) => name)).toEqual(['org/two'])
 })
 
+test('a folder that is taken for a cache of another kind takes no model away', async () => {
+  await writeFiles(scratch.file('lm/org/tiny'), { 'model.gguf': 'GGUF' })
+  await run({ lmStudio: [scratch.file('lm')] })
+  const { models, notices } = await run({ hf: [scratch.file('lm')] })
+  expect({ models, notices }).toEqual({ models: [], notices: [] })
+  expect(store.models()).toMatchObject([{ name: 'org/tiny', state: 'complete' }])
+  // What is gone is gone, whoever looks.
+  await rm(scratch.file('lm/org/tiny'), { recursive: true })
+  expect((await run({ hf: [scratch.file('lm')] })).notices).toMatchObject([
+    expect.stringContaining('forgotten'),
+  ])
+})
+
 test('a cache that is gone as a whole is an error, and forgets nothing', async () => {
   await writeSnapshot(root, 'models--org--model', files)
   await run()
