@@ -25,7 +25,7 @@ import {
   somePeer,
 } from '../support/fake-node.ts'
 import { openScratchFolder } from '../support/scratch-folder.ts'
-import { collectGarbage } from '../support/garbage.ts'
+import { heldBytes } from '../support/garbage.ts'
 
 // Every route, as the client of the command uses it.
 
@@ -388,12 +388,6 @@ test.for([
 })
 
 // Load and readers that do not read.
-
-function heldBytes(): number {
-  collectGarbage()
-  const { heapUsed, external } = process.memoryUsage()
-  return heapUsed + external
-}
 
 test('serves two hundred commands at once', async () => {
   const node = openFakeNode()

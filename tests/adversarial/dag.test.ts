@@ -9,7 +9,7 @@ import { KiB, MiB, TiB } from '../../src/core/units.ts'
 import { buildDag, type DagNode, decodeNode, encodeNode, type Link } from '../../src/dag/unixfs.ts'
 import { type FileLeaf, walkFile } from '../../src/dag/walk.ts'
 import { inventedTable, nodeGetter } from '../support/dags.ts'
-import { fuzzMs } from '../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../support/fuzz.ts'
 import { mutated } from '../support/mutations.ts'
 import { cpuMs } from '../support/cpu-time.ts'
 
@@ -129,8 +129,8 @@ test(
       fc.property(fc.oneof(fc.uint8Array({ maxLength: 200 }), mutated(sample)), bytes => {
         expect(encodedAgain(bytes)).toEqual(Buffer.from(bytes))
       }),
-      { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
+      { plugins: [untilTime()], numRuns: 1e6 },
     )
   },
-  fuzzMs() + 30_000,
+  fuzzTimeoutMs(),
 )

@@ -5,7 +5,7 @@ import { expect, test } from 'vitest'
 import { type ByteSource, memorySource } from '../../src/core/bytes.ts'
 import { planChunks } from '../../src/dag/chunking.ts'
 import { tensorStarts } from '../../src/formats/detect.ts'
-import { fuzzMs } from '../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../support/fuzz.ts'
 import { mutated } from '../support/mutations.ts'
 import { chunkingCases, contentOf } from '../support/vectors.ts'
 import {
@@ -165,10 +165,10 @@ test(
         const lengths = planChunks(content.length, starts)
         expect(lengths.reduce((sum, length) => sum + length, 0)).toBe(content.length)
       }),
-      { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
+      { plugins: [untilTime()], numRuns: 1e6 },
     )
   },
-  fuzzMs() + 30_000,
+  fuzzTimeoutMs(),
 )
 
 /** The rule of docs/spec/chunking.md section 3.1 in the simplest words, on top of JSON.parse. */
@@ -263,8 +263,8 @@ test(
       fc.asyncProperty(file, async content => {
         expect(await tensorStarts(memorySource(content))).toEqual(plainSafetensorsStarts(content))
       }),
-      { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
+      { plugins: [untilTime()], numRuns: 1e6 },
     )
   },
-  fuzzMs() + 30_000,
+  fuzzTimeoutMs(),
 )

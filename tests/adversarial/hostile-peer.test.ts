@@ -27,7 +27,7 @@ import {
   goodbyeCodes,
   refusalCodes,
 } from '../../src/wire/messages.ts'
-import { fuzzMs, fuzzTimeoutMs } from '../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../support/fuzz.ts'
 import {
   helloFrame,
   openHostilePeer,
@@ -513,7 +513,7 @@ test('whatever bytes a peer sends, the node lives on', { timeout: fuzzTimeoutMs(
     await channel.stream.close({ signal: AbortSignal.timeout(second) }).catch(() => undefined)
   }
   await fc.assert(fc.asyncProperty(frames, run), {
-    plugins: [fc.interruptAfterTimeLimit(fuzzMs())],
+    plugins: [untilTime()],
     numRuns: 1e6,
   })
   await expectServing()

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { MiB } from '../../src/core/units.ts'
 import { type HubGateway, openHubGateway } from '../support/hub-gateway.ts'
 import { seededBytes, tensorFile } from '../support/model-files.ts'
-import { collectGarbage } from '../support/garbage.ts'
+import { heldBytes } from '../support/garbage.ts'
 
 const weights = tensorFile({
   small: seededBytes('small', 700),
@@ -439,16 +439,9 @@ describe('what is hostile', () => {
       expect(answers.match(/HTTP\/1\.1 404 /g)).toHaveLength(each)
     }
     await flood(0)
-    collectGarbage()
-    const before = process.memoryUsage()
-    for (let round = 1; round <= rounds / 2; round += 1) await flood(round)
-    // By now the heap has the room that such a flood makes it take.
-    const halfway = process.memoryUsage()
-    for (let round = rounds / 2 + 1; round <= rounds; round += 1) await flood(round)
-    collectGarbage()
-    const after = process.memoryUsage()
-    expect(after.heapUsed - before.heapUsed).toBeLessThan(16 * MiB)
-    expect(after.rss - halfway.rss).toBeLessThan(64 * MiB)
+    const before = heldBytes()
+    for (let round = 1; round <= rounds; round += 1) await flood(round)
+    expect(heldBytes() - before).toBeLessThan(16 * MiB)
   })
 })
 

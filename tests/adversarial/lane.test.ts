@@ -22,7 +22,7 @@ import { silentLog } from '../../src/core/log.ts'
 import { KiB, MiB } from '../../src/core/units.ts'
 import { encodeHeader, type FrameHeader, type FrameReceiver } from '../../src/wire/frames.ts'
 import type { FrameTransport } from '../../src/wire/transport.ts'
-import { fuzzMs, fuzzTimeoutMs } from '../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../support/fuzz.ts'
 import { FakeClock } from '../support/fake-clock.ts'
 import { forge, type Forgery, makePeer, type TestPeer } from '../support/lane-certificates.ts'
 import { openLibp2p, until } from '../support/libp2p-pair.ts'
@@ -534,7 +534,7 @@ test(
     // However few a busy machine comes to.
     await run(true, [Buffer.of(0)])
     await fc.assert(fc.asyncProperty(fc.boolean(), parts, run), {
-      plugins: [fc.interruptAfterTimeLimit(fuzzMs())],
+      plugins: [untilTime()],
       numRuns: 1e6,
     })
     // The last connection may be gone before it was accepted.

@@ -12,7 +12,7 @@ import {
   manifestBytesMax,
 } from '../../src/manifest/manifest.ts'
 import { collisionKey, parsePath } from '../../src/manifest/paths.ts'
-import { fuzzMs } from '../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../support/fuzz.ts'
 import { emptyFileAt, largeFile, smallFile } from '../support/manifests.ts'
 import { mutated } from '../support/mutations.ts'
 import { cpuMs } from '../support/cpu-time.ts'
@@ -171,10 +171,10 @@ test(
       fc.property(fc.oneof(fc.uint8Array({ maxLength: 300 }), mutated(sample)), bytes => {
         expect(encodedAgain(bytes)).toEqual(Buffer.from(bytes))
       }),
-      { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
+      { plugins: [untilTime()], numRuns: 1e6 },
     )
   },
-  fuzzMs() + 30_000,
+  fuzzTimeoutMs(),
 )
 
 test('no single byte of a manifest can be changed without notice', () => {

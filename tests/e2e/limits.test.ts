@@ -42,13 +42,18 @@ async function bytesSent({ home }: Machine): Promise<number> {
 
 /** What a machine sends in so many milliseconds, as bytes per second. */
 async function uplinkOf(machine: Machine, ms: number): Promise<number> {
-  const [startMs, before] = [performance.now(), await bytesSent(machine)]
+  // Each time is that of the answer.
+  const [before, startMs] = [await bytesSent(machine), performance.now()]
   await delay(ms)
-  const [endMs, after] = [performance.now(), await bytesSent(machine)]
+  const [after, endMs] = [await bytesSent(machine), performance.now()]
   return (after - before) / ((endMs - startMs) / second)
 }
 
-const errorOf = (rate: number, wanted: number): number => Math.abs(rate / wanted - 1)
+/** Never above it by more than `most`; a busy machine may not get there. */
+function expectRate(rate: number, limit: number, most: number): void {
+  expect(rate / limit).toBeLessThan(1 + most)
+  expect(rate / limit).toBeGreaterThan(0.7)
+}
 
 test('two leechers share one limited uplink; a change holds within a second', async () => {
   const { machine, link } = await startSeeder('thin', 96 * MiB)
@@ -64,8 +69,8 @@ test('two leechers share one limited uplink; a change holds within a second', as
   expect(limitsSchema.parse(last)).toMatchObject({ maxUp: MiB, maxDown: null, limitLan: true })
   await delay(second)
   const slower = await uplinkOf(machine, 4 * second)
-  expect(errorOf(rate, 4 * MiB)).toBeLessThan(0.05)
-  expect(errorOf(slower, MiB)).toBeLessThan(0.1)
+  expectRate(rate, 4 * MiB, 0.05)
+  expectRate(slower, MiB, 0.1)
 
   succeeded(await machine.cw('limit', '--up', 'off'))
   for (const { ended } of pulls) succeeded(await ended)
@@ -78,21 +83,25 @@ test('a pull, and a node, fetch no faster than they are told', async () => {
   const { link } = await startSeeder('fast', 40 * MiB)
   const leecher = await stage.start('slow', [], limited)
   const byItself = await pull(leecher, link, '--to', stage.file('a'), '--max-down', '8MiB')
-  expect(errorOf(byItself.bytesFetched / byItself.seconds, 8 * MiB)).toBeLessThan(0.1)
+  expectRate(byItself.bytesFetched / byItself.seconds, 8 * MiB, 0.1)
 
   const other = await stage.start('slower', [], limited)
-  succeeded(await other.cw('limit', '--down', '4MiB'))
+  succeeded(await other.cw('limit', '--down', '2MiB'))
   const running = startPull(other, link, '--to', stage.file('b'), '--max-down', '100MiB')
+  const doneSoFar = async (): Promise<number> => {
+    const operations = await openClient(homePaths(other.home)).operations()
+    return operations[0]?.progress?.bytesDone ?? 0
+  }
   await running.reached(({ bytesDone }) => bytesDone > 0)
+  const [first, startMs] = [await doneSoFar(), performance.now()]
   await delay(5 * second)
-  const operations = await openClient(homePaths(other.home)).operations()
-  const done = operations[0]?.progress?.bytesDone ?? 0
-  expect(done).toBeGreaterThan(17 * MiB)
-  expect(done).toBeLessThan(26 * MiB)
+  const done = (await doneSoFar()) - first
+  expectRate(done / ((performance.now() - startMs) / second), 2 * MiB, 0.3)
   succeeded(await other.cw('limit', '--down', 'off'))
   const before = performance.now()
   succeeded(await running.ended)
-  expect(performance.now() - before).toBeLessThan(4 * second)
+  // The 28 MiB that are left would take 14 seconds.
+  expect(performance.now() - before).toBeLessThan(10 * second)
 })
 
 test('a peer on the LAN is not limited unless that is asked for', async () => {
@@ -105,7 +114,8 @@ test('a peer on the LAN is not limited unless that is asked for', async () => {
   const leecher = await stage.start('neighbour')
   succeeded(await leecher.cw('limit', '--down', '16KiB'))
   const { seconds } = await pull(leecher, link, '--to', stage.file('n'), '--max-down', '20KiB')
-  expect(seconds).toBeLessThan(8)
+  // 512 seconds at what it does not count for.
+  expect(seconds).toBeLessThan(60)
 })
 
 test('limits are refused with what is allowed', async () => {

@@ -1,8 +1,8 @@
 /** A gateway that passes a hub through, as a lab runs it: the daemon with --upstream, killed and started again. */
 
-import { afterAll, beforeAll, expect, test, vi } from 'vitest'
-import { modelSchema, statusSchema } from '../../src/api/contract.ts'
-import { MiB, second } from '../../src/core/units.ts'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { modelSchema, type ModelView, statusSchema } from '../../src/api/contract.ts'
+import { MiB } from '../../src/core/units.ts'
 import { openStage, pull, type Stage, succeeded, expectSameFiles } from '../support/end-to-end.ts'
 import type { Machine } from '../support/machine.ts'
 import { type MockHub, openMockHub } from '../support/mock-hub.ts'
@@ -54,14 +54,9 @@ test('what was read of a hub is shared with peers, and a kill costs little of it
   const whole = await (await fetch(await urlOf(lab))).arrayBuffer()
   expect(Buffer.from(whole).equals(files['model.bin'])).toBe(true)
   expect(hub.bytesSent.cdn - before).toBeLessThan(80 * MiB)
-  await vi.waitFor(async () => {
-    const { lines } = succeeded(await lab.cw('ls'))
-    expect(modelSchema.parse(lines[0])).toMatchObject({
-      name: 'org/Model',
-      files: 2,
-      pinned: false,
-    })
-  }, 10 * second)
+  const firstModel = async (): Promise<ModelView> =>
+    modelSchema.parse(succeeded(await lab.cw('ls')).lines[0])
+  await expect.poll(firstModel).toMatchObject({ name: 'org/Model', files: 2, pinned: false })
   const peer = await stage.start('peer', [lab])
   const { lines } = succeeded(await lab.cw('ls'))
   const to = stage.file('copy')

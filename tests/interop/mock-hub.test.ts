@@ -3,7 +3,7 @@
 import { createHash } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { adoptRequestSchema } from '../../src/api/adoption.ts'
 import { KiB, MiB, minute } from '../../src/core/units.ts'
 import { openHubGateway } from '../support/hub-gateway.ts'
@@ -139,10 +139,9 @@ describe.for(versions)('huggingface_hub %s', version => {
       const before = hub.bytesSent.cdn
       expect(await read(gateway.url)).toEqual(direct)
       expect(hub.bytesSent.cdn - before).toBe(files['model.bin'].length)
-      await vi.waitFor(async () => {
-        const models = await gateway.node.models(new AbortController().signal)
-        expect(models).toMatchObject([{ name: 'org/Model', state: 'complete' }])
-      })
+      await expect
+        .poll(() => gateway.node.models(new AbortController().signal))
+        .toMatchObject([{ name: 'org/Model', state: 'complete' }])
       await rm(home, { recursive: true, force: true })
       return undefined
     },

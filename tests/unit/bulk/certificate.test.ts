@@ -11,7 +11,7 @@ import {
 import { der } from '../../../src/bulk/der.ts'
 import { InvalidInputError, ProtocolError } from '../../../src/core/errors.ts'
 import { day } from '../../../src/core/units.ts'
-import { fuzzMs, fuzzTimeoutMs } from '../../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../../support/fuzz.ts'
 import {
   extension,
   forge,
@@ -152,6 +152,6 @@ test('throws nothing but ProtocolError, whatever bytes come', { timeout: fuzzTim
         if (!(error instanceof ProtocolError)) throw error
       }
     }),
-    { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
+    { plugins: [untilTime()], numRuns: 1e6 },
   )
 })

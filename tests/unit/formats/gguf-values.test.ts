@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { type ByteSource, memorySource } from '../../../src/core/bytes.ts'
 import { InvalidInputError } from '../../../src/core/errors.ts'
 import { type GgufValue, ggufValueBytesMax, ggufValues } from '../../../src/formats/gguf-values.ts'
-import { fuzzMs, fuzzTimeoutMs } from '../../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../../support/fuzz.ts'
 import { ggufFile, ggufString, keyValue, u32, u64 } from '../../support/weight-files.ts'
 
 const keys = ['general.architecture', 'general.file_type']
@@ -78,6 +78,6 @@ test('whatever bytes: values or InvalidInputError', { timeout: fuzzTimeoutMs() }
         expect(found instanceof Map || found instanceof InvalidInputError).toBe(true)
       },
     ),
-    { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
+    { plugins: [untilTime()], numRuns: 1e6 },
   )
 })

@@ -1,10 +1,10 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { JsonScanner } from '../../../src/formats/json-scanner.ts'
-import { fuzzMs } from '../../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../../support/fuzz.ts'
 import { mutated } from '../../support/mutations.ts'
 
-const budget = { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 }
+const budget = { plugins: [untilTime()], numRuns: 1e6 }
 
 function accepts(text: string): boolean {
   try {
@@ -106,7 +106,7 @@ test(
       budget,
     )
   },
-  fuzzMs() + 30_000,
+  fuzzTimeoutMs(),
 )
 
 const jsonCharacters = Array.from('{}[]",:\\u0123456789eE+-.tfn \n')
@@ -127,7 +127,7 @@ test(
       budget,
     )
   },
-  fuzzMs() + 30_000,
+  fuzzTimeoutMs(),
 )
 
 test('gives keys as JSON.parse does', () => {

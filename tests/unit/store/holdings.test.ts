@@ -8,12 +8,11 @@ import { dirname, join } from 'node:path'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { equalBytes } from '../../../src/core/bytes.ts'
-import { minute } from '../../../src/core/units.ts'
 import type { Partial } from '../../../src/store/partial.ts'
 import { smallBytesMax } from '../../../src/store/small-files.ts'
 import type { NewFile } from '../../../src/store/new-file.ts'
 import type { HeldChange, NewModel, Store } from '../../../src/store/store.ts'
-import { fuzzMs } from '../../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../../support/fuzz.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
 import {
   asNewFile,
@@ -268,7 +267,6 @@ async function readAll({ store }: World): Promise<void> {
 test(
   'holds, tells and serves the same through random edits, fetches and restarts',
   async () => {
-    const limitMs = fuzzMs()
     await fc.assert(
       fc.asyncProperty(steps, async run => {
         await using scratch = await openScratchFolder()
@@ -285,8 +283,8 @@ test(
           await world.store[Symbol.asyncDispose]()
         }
       }),
-      { numRuns: 1_000_000, plugins: [fc.interruptAfterTimeLimit(limitMs)] },
+      { numRuns: 1_000_000, plugins: [untilTime()] },
     )
   },
-  fuzzMs() + minute,
+  fuzzTimeoutMs(),
 )

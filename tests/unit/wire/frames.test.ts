@@ -32,7 +32,7 @@ import {
   encodeUnwatch,
   encodeWatch,
 } from '../../../src/wire/messages.ts'
-import { fuzzMs, fuzzTimeoutMs } from '../../support/fuzz.ts'
+import { fuzzTimeoutMs, untilTime } from '../../support/fuzz.ts'
 
 interface Vectors {
   readonly valid: { name: string; hex: string; header: FrameHeader; decoded: unknown }[]
@@ -281,7 +281,7 @@ test('throws nothing but ProtocolError, whatever bytes come', { timeout: fuzzTim
     fc.property(fc.oneof(fc.uint8Array({ maxLength: 400 }), frameLike), bytes => {
       expect(() => decodeDeep(bytes)).not.toThrow()
     }),
-    { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
+    { plugins: [untilTime()], numRuns: 1e6 },
   )
 })
 
@@ -308,7 +308,7 @@ test(
         const encoded = encoders.get(type)?.(decoded as never) ?? new Uint8Array(0)
         expect(Buffer.compare(encoded, bytes)).toBe(0)
       }),
-      { plugins: [fc.interruptAfterTimeLimit(fuzzMs())], numRuns: 1e6 },
+      { plugins: [untilTime()], numRuns: 1e6 },
     )
   },
 )
