@@ -112,15 +112,17 @@ async function adopt(context: Context, flags: AdoptFlags): Promise<void> {
   showAdoption(context, adoption as AdoptionEvent)
   const { models, skipped } = adoption as AdoptionEvent
   if (models + skipped === 0) {
-    context.output.note(`no model is there: ${whatIsTaken(request)}`)
+    context.output.note(`no model: ${whyNone(request)}`)
   }
   if (added === 0 || dryRun || context.output.json) return
   const which = plural(added, 'new model')
   context.output.note(`anybody can have the ${which} from now on; commonweight rm NAME ends that`)
 }
 
-/** Which folders hold something, of the kinds that were looked for. */
-function whatIsTaken({ hf, ollama, lmStudio }: Folders): string {
+/** Why none was found: which folders hold something, of the kinds that were looked for. */
+function whyNone({ hf, ollama, lmStudio, include, exclude }: AdoptRequest): string {
+  if (include.length + exclude.length > 0)
+    return '--include and --exclude leave none of what is there'
   const taken = [
     hf.length > 0 ? '--hf takes the folder that holds models--ORG--NAME' : '',
     ollama.length > 0 ? '--ollama the one that holds blobs and manifests' : '',

@@ -274,8 +274,17 @@ describe('what is hostile', () => {
     expect((await hub.ask(at('config.json'), { headers })).status).toBe(200)
   })
 
+  test('who looks for a page is told what there is', async () => {
+    for (const path of ['/', '/Org/Model']) {
+      const { headers, status } = await hub.ask(path)
+      expect(status).toBe(404)
+      expect(headers['x-error-message']).toMatch(/\/api\/models lists the models/u)
+    }
+  })
+
   test('a web page gets nothing, and no answer lets one read', async () => {
     const signs: Record<string, string>[] = [
+      { referer: 'http://evil.test/' },
       { origin: 'https://evil.test' },
       { 'sec-fetch-site': 'cross-site' },
     ]
