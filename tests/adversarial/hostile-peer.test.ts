@@ -398,7 +398,8 @@ test.for(Object.entries(floods))('a flood of %s runs dry, in bounded memory', as
   stoppedAtMs = clock.monotonic()
   await flood(opened, frame)
   stoppedAtMs = undefined
-  expect(process.memoryUsage().rss - before).toBeLessThan(200 * MiB)
+  // What waits to be collected counts: 174 MiB were seen. Kept, a flood would be gigabytes.
+  expect(process.memoryUsage().rss - before).toBeLessThan(400 * MiB)
   await expectServing()
 })
 
