@@ -2,10 +2,11 @@
 
 import type { z } from 'zod'
 import { ConflictError } from '../core/errors.ts'
-import * as api from './contract.ts'
+import type * as api from './contract.ts'
 import type { HomePaths } from './home.ts'
-import { ask, askLines, isNoDaemon } from './transport.ts'
-import type { Call } from './transport.ts'
+import { routes } from './routes.ts'
+import { ask, askLines, isNoDaemon, reach } from './transport.ts'
+import type { Answer, Call, SchemaName } from './transport.ts'
 
 type OperationRequest = z.input<typeof api.operationRequestSchema>
 /** An error is thrown, not yielded; the last event is the result. */
@@ -50,21 +51,20 @@ export interface Client {
 }
 
 export function openClient(paths: HomePaths): Client {
-  const { routes } = api
-  function call<T>(schema: z.ZodType<T>, what: Call): Promise<T> {
+  function call<N extends SchemaName>(schema: N, what: Call): Promise<Answer<N>> {
     return ask(paths, what, schema)
   }
   function operationEvents(what: Call): Events<api.OperationEvent> {
-    return askLines(paths, what, api.operationEventSchema)
+    return askLines(paths, what, 'operationEventSchema')
   }
   async function status(signal?: AbortSignal): Promise<api.StatusView> {
-    return call(api.statusSchema, { path: routes.status, signal })
+    return call('statusSchema', { path: routes.status, signal })
   }
   return {
     status,
     async isRunning(signal) {
       try {
-        await status(signal)
+        await reach(paths, { path: routes.status, signal })
         return true
       } catch (error) {
         if (isNoDaemon(error)) return false
@@ -73,46 +73,45 @@ export function openClient(paths: HomePaths): Client {
       }
     },
     config: async signal =>
-      (await call(api.configResponseSchema, { path: routes.config, signal })).settings,
+      (await call('configResponseSchema', { path: routes.config, signal })).settings,
     async stop(signal) {
-      await call(api.okSchema, { path: routes.stop, body: {}, signal })
+      await call('okSchema', { path: routes.stop, body: {}, signal })
     },
 
     models: async signal =>
-      (await call(api.modelsResponseSchema, { path: routes.models, signal })).models,
+      (await call('modelsResponseSchema', { path: routes.models, signal })).models,
     model: (ref, signal) =>
-      call(api.modelResponseSchema, { path: query(routes.model, { ref }), signal }),
+      call('modelResponseSchema', { path: query(routes.model, { ref }), signal }),
     remove(ref, { files }, signal) {
       const path = query(routes.model, { ref, files: String(files) })
-      return call(api.removedSchema, { path, method: 'DELETE', signal })
+      return call('removedSchema', { path, method: 'DELETE', signal })
     },
     pin: (ref, pinned, signal) =>
-      call(api.modelSchema, { path: routes.pin, body: { ref, pinned }, signal }),
+      call('modelSchema', { path: routes.pin, body: { ref, pinned }, signal }),
     name: (name, ref, signal) =>
-      call(api.namedSchema, { path: routes.name, body: { name, ref }, signal }),
-    names: async signal =>
-      (await call(api.namesResponseSchema, { path: routes.name, signal })).names,
+      call('namedSchema', { path: routes.name, body: { name, ref }, signal }),
+    names: async signal => (await call('namesResponseSchema', { path: routes.name, signal })).names,
     link(ref, webSeeds, signal) {
       const seeds = webSeeds.map(url => `&ws=${encodeURIComponent(url)}`).join('')
-      return call(api.linkSchema, { path: `${query(routes.link, { ref })}${seeds}`, signal })
+      return call('linkSchema', { path: `${query(routes.link, { ref })}${seeds}`, signal })
     },
-    gc: (body, signal) => call(api.removedSchema, { path: routes.gc, body, signal }),
+    gc: (body, signal) => call('removedSchema', { path: routes.gc, body, signal }),
 
     peers: async signal =>
-      (await call(api.peersResponseSchema, { path: routes.peers, signal })).peers,
+      (await call('peersResponseSchema', { path: routes.peers, signal })).peers,
     connect: (address, signal) =>
-      call(api.connectedSchema, { path: routes.connect, body: { address }, signal }),
-    limits: signal => call(api.limitsSchema, { path: routes.limits, signal }),
-    setLimits: (body, signal) => call(api.limitsSchema, { path: routes.limits, body, signal }),
+      call('connectedSchema', { path: routes.connect, body: { address }, signal }),
+    limits: signal => call('limitsSchema', { path: routes.limits, signal }),
+    setLimits: (body, signal) => call('limitsSchema', { path: routes.limits, body, signal }),
     providers: (ref, signal) =>
-      askLines(paths, { path: query(routes.providers, { ref }), signal }, api.providersEventSchema),
+      askLines(paths, { path: query(routes.providers, { ref }), signal }, 'providersEventSchema'),
 
     operations: async signal =>
-      (await call(api.operationsResponseSchema, { path: routes.operations, signal })).operations,
+      (await call('operationsResponseSchema', { path: routes.operations, signal })).operations,
     run: (body, signal) => operationEvents({ path: routes.operations, body, signal }),
     attach: (id, signal) => operationEvents({ path: withId(routes.operationEvents, id), signal }),
     async cancel(id, signal) {
-      await call(api.okSchema, { path: withId(routes.operation, id), method: 'DELETE', signal })
+      await call('okSchema', { path: withId(routes.operation, id), method: 'DELETE', signal })
     },
   }
 }

@@ -18,11 +18,12 @@ import {
 } from '../core/errors.ts'
 import type { ErrorCode } from '../core/errors.ts'
 import { MiB } from '../core/units.ts'
-import * as api from './contract.ts'
+import type * as api from './contract.ts'
 import { socketFolder } from './home.ts'
 import type { HomePaths } from './home.ts'
 import { readLines } from './lines.ts'
 import { checkPrivate } from './private-folder.ts'
+import { apiVersion, apiVersionHeader, routes } from './routes.ts'
 import { schemaFault } from './schema-faults.ts'
 
 // Not imported: an import reads every export of a built-in module, and one of node:http's loads all
@@ -42,10 +43,40 @@ export interface Call {
   readonly signal?: AbortSignal | undefined
 }
 
+type Contract = typeof api
+
+/** A schema of the contract, by its name: it is not loaded when somebody asks. */
+export type SchemaName = {
+  [K in keyof Contract]: Contract[K] extends z.ZodType ? K : never
+}[keyof Contract]
+type EventSchemaName = 'operationEventSchema' | 'providersEventSchema'
+export type Answer<N extends SchemaName> = z.output<Contract[N]>
+
+/** zod and the schemas take a third of a command's CPU: they are loaded while the daemon works on its answer. */
+function loadContract(): Promise<Contract> {
+  return import('./contract.ts')
+}
+
+/** TypeScript sees all schemas at once where one is named. */
+function schemaOf<N extends SchemaName>(contract: Contract, name: N): z.ZodType<Answer<N>> {
+  return contract[name] as unknown as z.ZodType<Answer<N>>
+}
+
 /** Asks and returns the answer, checked. */
-export async function ask<T>(paths: HomePaths, call: Call, schema: z.ZodType<T>): Promise<T> {
+export async function ask<N extends SchemaName>(
+  paths: HomePaths,
+  call: Call,
+  schema: N,
+): Promise<Answer<N>> {
   const response = await send(paths, call)
-  return checked(schema, parseJson(await readAll(response, call)))
+  const contract = await loadContract()
+  return checked(schemaOf(contract, schema), parseJson(await readAll(response, call)))
+}
+
+/** Asks, and looks at the head of the answer only. */
+export async function reach(paths: HomePaths, call: Call): Promise<void> {
+  const response = await send(paths, call)
+  await readAll(response, call)
 }
 
 /** True when no daemon runs on the home: the caller may start one and ask again. */
@@ -62,16 +93,17 @@ function isAbsent(code: string | undefined): boolean {
 async function send(paths: HomePaths, call: Call): Promise<IncomingMessage> {
   call.signal?.throwIfAborted()
   const response = await exchange(paths, call)
-  const version = response.headers[api.apiVersionHeader]
+  const version = response.headers[apiVersionHeader]
   const ok = response.statusCode !== undefined && response.statusCode < 300
   if (!ok) {
-    const { data } = api.errorBodySchema.safeParse(parseJson(await readAll(response, call)))
+    const contract = await loadContract()
+    const { data } = contract.errorBodySchema.safeParse(parseJson(await readAll(response, call)))
     if (isNotUnderstood(data) && (await isOtherContract(response)))
       throw otherVersion(`: ${data?.message}`)
-    throw rebuild(data)
+    throw rebuild(contract, data)
   }
   // An older or newer daemon may still be told to stop.
-  if (version !== String(api.apiVersion) && call.path !== api.routes.stop) throw otherVersion()
+  if (version !== String(apiVersion) && call.path !== routes.stop) throw otherVersion()
   return response
 }
 
@@ -87,7 +119,7 @@ async function exchange(paths: HomePaths, call: Call): Promise<IncomingMessage> 
           method: call.method ?? (body === undefined ? 'GET' : 'POST'),
           headers: {
             host: 'localhost',
-            [api.apiVersionHeader]: String(api.apiVersion),
+            [apiVersionHeader]: String(apiVersion),
             ...(body === undefined ? {} : { 'content-type': 'application/json' }),
           },
           // One socket for one call, closed with it: nothing keeps a command alive at its end.
@@ -154,13 +186,13 @@ function otherVersion(said = ''): ConflictError {
 }
 
 /** The error that the daemon threw, as if it had been thrown here. */
-function rebuild(body: api.ErrorBody | undefined): Error {
+function rebuild({ abortedCode }: Contract, body: api.ErrorBody | undefined): Error {
   if (body === undefined) return otherVersion()
   const details = body.hint === undefined ? {} : { hint: body.hint }
   if (Object.hasOwn(errorTable, body.code)) {
     return errorFromCode(body.code as ErrorCode, body.message, details)
   }
-  if (body.code === api.abortedCode) return new DOMException(body.message, 'AbortError')
+  if (body.code === abortedCode) return new DOMException(body.message, 'AbortError')
   return new Error(`the daemon failed: ${body.message}; its log has the details`)
 }
 
@@ -197,18 +229,19 @@ const lastEvents: ReadonlySet<string> = new Set([
 ])
 
 /** Asks and yields events as they arrive; an error event is thrown, and so is an end before the last. */
-export async function* askLines<T extends { type: string }>(
+export async function* askLines<N extends EventSchemaName>(
   paths: HomePaths,
   call: Call,
-  schema: z.ZodType<T>,
-): AsyncGenerator<Exclude<T, api.ErrorBody>> {
+  schema: N,
+): AsyncGenerator<Exclude<Answer<N>, api.ErrorBody>> {
   const response = await send(paths, call)
+  const contract = await loadContract()
   let last = ''
   for await (const line of readLines(readBytes(response, call.signal), lineBytesMax)) {
-    const event = checked(schema, parseJson(line))
-    if (event.type === 'error') throw rebuild(api.errorBodySchema.parse(event))
+    const event = checked(schemaOf(contract, schema), parseJson(line))
+    if (event.type === 'error') throw rebuild(contract, contract.errorBodySchema.parse(event))
     last = event.type
-    yield event as Exclude<T, api.ErrorBody>
+    yield event as Exclude<Answer<N>, api.ErrorBody>
   }
   if (!lastEvents.has(last)) throw lost()
 }
