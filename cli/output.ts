@@ -11,7 +11,7 @@
 
 import type * as Contract from '../src/api/contract.ts'
 import { CommonweightError, isAbort, messageOf } from '../src/core/errors.ts'
-import { second } from '../src/core/units.ts'
+import { KiB, second } from '../src/core/units.ts'
 import { progressBar, progressLine } from './progress.ts'
 import { type Style, styled } from './style.ts'
 import { printable, withHome } from './text.ts'
@@ -49,6 +49,8 @@ const lineIntervalMs = 5 * second
 /** And none when the work takes no longer than this. */
 const lineDelayMs = second
 const columnsDefault = 80
+/** Characters written at once: a pipe takes as many, and 100,000 files need not be one string. */
+const pieceLength = 64 * KiB
 
 export class Output {
   readonly json: boolean
@@ -78,6 +80,18 @@ export class Output {
   result(value: JsonLine, text: () => string): void {
     if (this.json) this.object(value)
     else this.text(text())
+  }
+
+  /** Many results, written together: a write for each took longer than to hash the file it tells of. */
+  results(all: Iterable<readonly [value: JsonLine, text: () => string]>): void {
+    let lines = ''
+    for (const [value, text] of all) {
+      lines += `${this.json ? JSON.stringify(value) : text()}\n`
+      if (lines.length < pieceLength) continue
+      this.text(lines)
+      lines = ''
+    }
+    this.text(lines)
   }
 
   /** One line of --json output, whoever made it; nothing for people. */

@@ -2,9 +2,10 @@
 
 import type { Command } from 'commander'
 import { toHex } from '../../src/core/bytes.ts'
+import { cidText } from '../../src/core/cid.ts'
 import { formatBytes } from '../../src/core/units.ts'
 import { findFiles } from '../../src/ingest/folder.ts'
-import { openHashPool } from '../../src/ingest/hash-file.ts'
+import { chunkCount, openHashPool } from '../../src/ingest/hash-file.ts'
 import { type ImportedModel, openImport } from '../../src/ingest/import-files.ts'
 import type { Context } from '../context.ts'
 import { pageEnd } from '../help.ts'
@@ -51,18 +52,20 @@ async function id(context: Context, given: readonly string[]): Promise<void> {
 }
 
 function show({ output }: Context, model: ImportedModel): void {
-  for (const { path, file } of model.files) {
-    const { size } = file.stamp
-    const chunks = file.table.count
-    const facts = { path, size, sha256: toHex(file.sha256), root: file.root.toString(), chunks }
-    output.result({ type: 'file', ...facts }, () =>
-      [
-        `${output.style('bold', printable(path))}  ${formatBytes(size)}, ${plural(chunks, 'chunk')}`,
-        `  root    ${facts.root}`,
-        `  sha256  ${facts.sha256}`,
-      ].join('\n'),
-    )
-  }
+  output.results(
+    model.files.map(({ path, file }) => {
+      const { size } = file.stamp
+      const chunks = chunkCount(file)
+      const facts = { path, size, sha256: toHex(file.sha256), root: cidText(file.root), chunks }
+      const text = (): string =>
+        [
+          `${output.style('bold', printable(path))}  ${formatBytes(size)}, ${plural(chunks, 'chunk')}`,
+          `  root    ${facts.root}`,
+          `  sha256  ${facts.sha256}`,
+        ].join('\n')
+      return [{ type: 'file', ...facts }, text]
+    }),
+  )
   const manifest = model.cid.toString()
   const { bytes } = model
   const files = model.files.length

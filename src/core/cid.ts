@@ -3,6 +3,7 @@
  * (manifests). Anything else is refused at the border: js kad-dht servers cannot serve other hashes.
  */
 
+import { base32 } from 'multiformats/bases/base32'
 import { CID } from 'multiformats/cid'
 import * as Digest from 'multiformats/hashes/digest'
 import { digestBytes } from './digest.ts'
@@ -32,6 +33,11 @@ export function rawCid(digest: Uint8Array): CID {
 /** The 32 digest bytes inside one of our CIDs. */
 export function digestOf(cid: CID): Uint8Array {
   return cid.multihash.digest
+}
+
+/** What toString gives, for many CIDs that are told once: that one remembers each text. */
+export function cidText(cid: CID): string {
+  return base32.encode(cid.bytes)
 }
 
 /** Parses the text form; throws InvalidInputError for anything but one of our CIDs. */

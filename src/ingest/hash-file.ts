@@ -6,7 +6,7 @@
 
 import { availableParallelism } from 'node:os'
 import type { Worker } from 'node:worker_threads'
-import { type CID, rawCid } from '../core/cid.ts'
+import { type CID, codecs, rawCid } from '../core/cid.ts'
 import { digestBytes } from '../core/digest.ts'
 import { InvalidInputError } from '../core/errors.ts'
 import { type FileStamp, sameStamp } from '../core/file-stamp.ts'
@@ -28,6 +28,11 @@ export interface HashedFile {
   readonly sha256: Uint8Array
   readonly root: CID
   readonly table: ChunkTable
+}
+
+/** How many chunks it has, without a table made for a file that is one. */
+export function chunkCount(file: HashedFile): number {
+  return file.root.code === codecs.raw ? Math.min(file.stamp.size, 1) : file.table.count
 }
 
 export interface HashedChunks {

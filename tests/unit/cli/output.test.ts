@@ -79,6 +79,25 @@ test('tells why the file system refused', () => {
   expect(err).toBe('commonweight: writing /x: no space left\n')
 })
 
+test('writes many results in a few pieces, whole lines each', () => {
+  const pieces: string[] = []
+  const stdout = { isTTY: false, write: (text: string) => pieces.push(text) }
+  const all = Array.from({ length: 5000 }, (_, index) => {
+    return [{ type: 'file', index }, () => `file ${index}`] as const
+  })
+  for (const json of [true, false]) {
+    pieces.length = 0
+    openOutput({ json, stdout }).results(all)
+    const lines = all.map(([value, text]) => (json ? JSON.stringify(value) : text()))
+    expect(pieces.join('')).toBe(`${lines.join('\n')}\n`)
+    expect(pieces.length).toBeLessThan(5)
+    expect(pieces.every(piece => piece.endsWith('\n'))).toBe(true)
+  }
+  pieces.length = 0
+  openOutput({ stdout }).results([])
+  expect(pieces).toEqual([])
+})
+
 test('calls an unexpected error a bug and shows its stack', () => {
   openOutput().error(new TypeError('undefined is not a function'))
   expect(err).toMatch(/^commonweight: this is a bug: TypeError: undefined is not a function\n +at /)

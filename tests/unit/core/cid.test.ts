@@ -4,6 +4,7 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { expect, test } from 'vitest'
 import {
   cidBytes,
+  cidText,
   codecs,
   decodeCid,
   digestOf,
@@ -26,6 +27,11 @@ test.for(Object.entries(codecs))(
     expect(Buffer.from(digestOf(cid)).equals(digest)).toBe(true)
   },
 )
+
+test.for(Object.values(codecs))('codec %i has one text, however it is asked for', codec => {
+  const cid = makeCid(codec, digest)
+  expect(cidText(cid)).toBe(cid.toString())
+})
 
 test('equal digests under two codecs are not the same', () => {
   expect(sameCid(rawCid(digest), makeCid(codecs.dagPb, digest))).toBe(false)

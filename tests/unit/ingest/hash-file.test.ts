@@ -10,7 +10,7 @@ import { toHex } from '../../../src/core/bytes.ts'
 import { InvalidInputError, StorageError, systemCode } from '../../../src/core/errors.ts'
 import { stampOf } from '../../../src/core/file-stamp.ts'
 import { MiB } from '../../../src/core/units.ts'
-import { openHashPool } from '../../../src/ingest/hash-file.ts'
+import { chunkCount, openHashPool } from '../../../src/ingest/hash-file.ts'
 import { openScratchFolder } from '../../support/scratch-folder.ts'
 import { chunkingCases, contentOf } from '../../support/vectors.ts'
 
@@ -134,6 +134,7 @@ test('hashes many files at once, in the order given', async () => {
   let finished = 0
   const files = await pool.hashFiles([large, ...places], { onFile: () => (finished += 1) })
   expect(finished).toBe(3001)
+  expect(files.map(chunkCount)).toEqual(files.map(({ table }) => table.count))
   expect(files.map(file => file.place)).toEqual([large, ...places])
   expect(files.slice(1).map(file => toHex(file.sha256))).toEqual(
     contents.map(bytes => createHash('sha256').update(bytes).digest('hex')),
