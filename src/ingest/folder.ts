@@ -89,7 +89,9 @@ class Walk {
   readonly #onFiles: (files: readonly FoundFile[]) => void
   /** Place of every path taken, by collision key. */
   readonly #taken = new Map<string, string>()
-  #isSlow = false
+  /** Looks that go through node's I/O threads before the disk is tried again, and how many it were last. */
+  #slowLeft = 0
+  #slowCount = 0
   #breathMs = performance.now()
 
   constructor({ signal, onFiles = () => {} }: FindOptions) {
@@ -163,17 +165,29 @@ class Walk {
    * which takes 2 µs a file instead of 10. A slow disk must not hold up the main thread.
    */
   async #entriesOf(place: string): Promise<Dirent<Buffer>[]> {
-    if (this.#isSlow) return entriesOf(place)
+    if (this.#isSlow()) return entriesOf(place)
     await this.#breathe()
     return this.#timed(() => entriesNow(place))
   }
 
-  /** Does what blocks, and notes when the disk was slow. */
+  /**
+   * Does what blocks, and notes when the disk was slow. Or the thread had to wait for a core, which looks the
+   * same: so the disk is tried again, after twice as many looks each time.
+   */
   #timed<T>(work: () => T): T {
     const startMs = performance.now()
     const result = work()
-    this.#isSlow ||= performance.now() - startMs > slowSliceMs
+    if (performance.now() - startMs > slowSliceMs) {
+      this.#slowCount = Math.max(1, 2 * this.#slowCount)
+      this.#slowLeft = this.#slowCount
+    }
     return result
+  }
+
+  #isSlow(): boolean {
+    if (this.#slowLeft === 0) return false
+    this.#slowLeft -= 1
+    return true
   }
 
   /** Lets others have the thread now and then. */
@@ -203,7 +217,7 @@ class Walk {
   }
 
   async #statAll(places: readonly string[]): Promise<BigIntStats[]> {
-    if (this.#isSlow) return Promise.all(places.map(place => look(place, lstat)))
+    if (this.#isSlow()) return Promise.all(places.map(place => look(place, lstat)))
     await this.#breathe()
     return this.#timed(() => places.map(lookNow))
   }
