@@ -99,8 +99,9 @@ export class Models {
 
   #view(model: StoredModel): HeldModel {
     const { id: _, lost: __, ...shown } = model
-    const whole = this.#deps.state.countHeld(model)
-    const others = this.#deps.state.placementsNotHeld(model)
+    const { state: db } = this.#deps
+    const whole = db.countHeld(model)
+    const others = whole.files === db.countFiles(model) ? [] : db.placementsNotHeld(model)
     let { bytes, bytes: bytesHeld } = whole
     let state: ModelState = 'complete'
     for (const placement of others) {

@@ -90,6 +90,11 @@ export class StateDb {
     }))
   }
 
+  countFiles(model: StoredModel): number {
+    const row = this.#db.get('SELECT count(*) AS files FROM model_file WHERE model = ?', model.id)
+    return Number(row?.['files'])
+  }
+
   /** How many of its files are in the index, whole and unchanged, and their bytes. */
   countHeld(model: StoredModel): { files: number; bytes: number } {
     const sql = `SELECT count(*) AS files, coalesce(sum(m.size), 0) AS bytes
