@@ -3,30 +3,30 @@
  * against `find` with openssl; and the memory that a large one takes. Everything from the page cache,
  * the start of the command included. Each seed meets a daemon that has never hashed a file.
  *
- *   node tests/bench/import.ts [--command ./cw] [--mib 2048] [--files 10000] [--rounds 5] [--write]
+ *   node tests/bench/import.ts [--command PROGRAM] [--mib 2048] [--files 10000] [--rounds 5] [--write]
  */
 
 import { spawn } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdir, open, truncate, writeFile } from 'node:fs/promises'
-import { join, resolve } from 'node:path'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { formatRate, GiB, KiB, MiB } from '../../src/core/units.ts'
 import { startMachine } from '../support/machine.ts'
 import { interleave, median, ratioOf, scratchFolder, timeCommand, useOf } from './bench.ts'
+import { freezeBuild } from './frozen-build.ts'
 import { Report } from './report.ts'
 
 const { values } = parseArgs({
   options: {
-    command: { type: 'string', default: resolve(import.meta.dirname, '../../cw') },
+    command: { type: 'string' },
     mib: { type: 'string', default: '2048' },
     files: { type: 'string', default: '10000' },
     rounds: { type: 'string', default: '5' },
     write: { type: 'boolean', default: false },
   },
 })
-const { command } = values
 const bytes = Number(values.mib) * MiB
 const files = Number(values.files)
 const rounds = Number(values.rounds)
@@ -137,7 +137,8 @@ async function measureMemory(path: string): Promise<void> {
 
 await using scratch = await scratchFolder()
 const report = new Report('bench:import')
-// Builds dist/ when it is stale, and loads what is to run.
+const command = values.command ?? (await freezeBuild(scratch.path))
+// Loads what is to run.
 await timeCommand(command, ['--version'])
 await compareLarge(join(scratch.path, 'large.bin'))
 await compareSmall(join(scratch.path, 'small'))
