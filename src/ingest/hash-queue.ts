@@ -73,6 +73,9 @@ interface Look extends Waiter {
   readonly resolve: () => void
 }
 
+/** What is left to do with an answer once its threads have their next files: they would wait for that. */
+type Take = () => void
+
 /** Files per message: 10 ms of work when they are tiny; batchMs sees to larger ones. */
 const batchMax = 1024
 /** Fewer are not worth a share of their own. */
@@ -204,48 +207,47 @@ export class HashQueue {
   #start(
     waiter: Waiter,
     threadCount: number,
-    run: (threads: readonly HashThread[]) => Promise<void>,
+    run: (threads: readonly HashThread[]) => Promise<Take>,
   ): void {
     const threads = this.#idle.splice(-threadCount)
     const finish = async (): Promise<void> => {
+      let take: Take = ignore
       try {
-        await run(threads)
+        take = await run(threads)
       } catch (error) {
         giveUp(waiter, error)
       }
       this.#running.delete(running)
       this.#idle.push(...threads)
       this.#dispatch()
+      try {
+        take()
+      } catch (error) {
+        giveUp(waiter, error)
+      }
     }
     const running = { waiter, done: finish() }
     this.#running.add(running)
   }
 
-  async #runLook(look: Look, [from, to]: Range, thread: HashThread): Promise<void> {
+  async #runLook(look: Look, [from, to]: Range, thread: HashThread): Promise<Take> {
     const { stopped } = look
     const places = look.files.places.slice(from, to)
     const job: FilesJob = { kind: 'files', ...look.files, places, stopped }
     this.#looking += 1
     const answer = thread.run(job, ignore).finally(() => (this.#looking -= 1))
     const [reply] = await allOrStop([answer], ignore)
-    if (reply?.kind === 'stopped') return
+    if (reply?.kind === 'stopped') return ignore
     const files = expectKind(reply, 'files')
-    let bytes = 0
-    for (let index = 0; index < files.taken; index += 1) {
-      const seen = seenOf(files, index)
-      if (seen.kind === 'small') bytes += seen.stamp.size
-      look.onSeen(from + index, seen)
-    }
-    if (bytes > 0) look.onBytes(bytes)
-    look.missing -= files.taken
-    if (look.missing === 0) look.resolve()
     const next = from + files.taken
-    if (next === to || Atomics.load(stopped, 0) === 1) return
-    look.left.push([next, to])
-    this.#looks.add(look)
+    if (next < to && Atomics.load(stopped, 0) === 0) {
+      look.left.push([next, to])
+      this.#looks.add(look)
+    }
+    return () => takeSeen(look, from, files)
   }
 
-  async #runRead(read: Read, [reader, digester]: readonly HashThread[]): Promise<void> {
+  async #runRead(read: Read, [reader, digester]: readonly HashThread[]): Promise<Take> {
     const { place, lengths } = read.file
     const stopped = sharedCell()
     using ring = lengths === undefined ? undefined : this.#borrowRing(read)
@@ -273,6 +275,7 @@ export class HashQueue {
       lengths,
       digests: digest === undefined ? new Uint8Array(0) : expectKind(digest, 'digest').digests,
     })
+    return ignore
   }
 
   #borrowRing(read: Read): Disposable & { readonly memory: RingMemory } {
@@ -287,6 +290,18 @@ export class HashQueue {
       },
     }
   }
+}
+
+function takeSeen(look: Look, from: number, files: FilesReply): void {
+  let bytes = 0
+  for (let index = 0; index < files.taken; index += 1) {
+    const seen = seenOf(files, index)
+    if (seen.kind === 'small') bytes += seen.stamp.size
+    look.onSeen(from + index, seen)
+  }
+  if (bytes > 0) look.onBytes(bytes)
+  look.missing -= files.taken
+  if (look.missing === 0) look.resolve()
 }
 
 /** A share for one of the threads. */
