@@ -13,8 +13,8 @@ export function define(command: Command, context: Context): void {
     .addHelpText('after', () =>
       pageEnd({
         notes: [
-          'PATH is how chunks travel: on a lane, on the libp2p stream, or not at all. A narrow terminal ' +
-            'shows fewer columns; --json has them all, and why a peer has no lane.',
+          'PATH is how chunks travel: on a lane, on the libp2p stream, or not at all; below the table it ' +
+            'says why some have no lane. A narrow terminal shows fewer columns; --json has them all.',
         ],
         examples: [
           { command: 'peers', about: 'all of them' },
@@ -34,6 +34,18 @@ async function peers(context: Context): Promise<void> {
   if (output.json) return
   if (views.length === 0) output.note('no peer is connected; see commonweight help connect')
   output.text(table(views, columns, output))
+  for (const line of lanelessLines(views)) output.note(line)
+}
+
+/** Why some peers have no lane; each reason once. */
+export function lanelessLines(views: readonly Pick<PeerView, 'path' | 'pathReason'>[]): string[] {
+  const counts = new Map<string, number>()
+  for (const { path, pathReason } of views) {
+    if (path !== 'stream' || pathReason === null) continue
+    counts.set(pathReason, (counts.get(pathReason) ?? 0) + 1)
+  }
+  const who = (count: number): string => (count === 1 ? 'one peer' : `${count} peers`)
+  return [...counts].map(([reason, count]) => `${who(count)} without a lane: ${reason}`)
 }
 
 const columns: readonly Column<PeerView>[] = [

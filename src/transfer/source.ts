@@ -98,8 +98,8 @@ export interface Source {
   /** The bytes of one chunk, exactly `length`, unverified. Aborting tells the source to forget it. */
   fetchChunk(request: ChunkRequest, options: ChunkOptions): Promise<Uint8Array>
   /**
-   * A faster way to a chunk of so many bytes; undefined when fetchChunk is the way now. May take a
-   * moment while a faster one is being opened.
+   * A faster way to a chunk of so many bytes; undefined when fetchChunk is the way now, and must follow.
+   * May take a moment while a faster one is being opened.
    */
   bulk?(length: number, options: SourceOptions): Promise<BulkSource | undefined>
   /** It broke the rules or sent bad bytes: end it for this session, and say why. */

@@ -45,11 +45,14 @@ async function fetchChunk(source: Source, index: number): Promise<void> {
   verifyDigest(digest, await source.fetchChunk({ root: file.root, index, ...chunk }, options))
 }
 
-/** One chunk comes over the stream while they are opened. */
+/** One chunk comes over the stream while a lane is opened; the next one waits for it. */
 async function lanesOf(source: Source): Promise<BulkSource> {
-  expect(await source.bulk?.(MiB, options)).toBeUndefined()
+  const [stream, lanes] = await Promise.all([
+    source.bulk?.(MiB, options),
+    source.bulk?.(MiB, options),
+  ])
+  expect(stream).toBeUndefined()
   await fetchChunk(source, 0)
-  const lanes = await source.bulk?.(MiB, options)
   if (lanes === undefined) throw new Error('no lane')
   return lanes
 }

@@ -21,12 +21,12 @@ const openMs = 30 * second
 const retryMsFirst = second
 const retryMsMax = 10 * minute
 /**
- * So long chunks wait for a lane that is being opened, since a stream costs several times the CPU: for
- * four round trips of a bad line, or until a crowd of peers on a small machine has opened all of its.
+ * While the first lane is being opened the stream carries so much at a time: it costs several times the
+ * CPU, and in a crowd that meets all lanes are opened at once.
  */
-const openingMsMax = 5 * second
-/** What the stream carries meanwhile: small files at once, and a little where no lane ever comes. */
-const streamedBytesMax = MiB
+const rationBytes = MiB
+/** And for so long: four round trips of a bad line, or a small machine with a crowd of peers. */
+const rationMsMax = 5 * second
 /** A lane with so many chunks in flight has more to do than its thread can do at once. */
 const busyJobs = 2
 
@@ -44,18 +44,15 @@ export interface BulkLanesOptions {
   readonly onBan: (reason: Error) => void
 }
 
-/** A lane on its way. */
-interface Opening {
-  /** Resolves when it is there, or not to be had, or no longer worth waiting for. */
-  readonly isWaitOver: Promise<void>
-  streamedBytes: number
-}
-
 export class BulkLanes implements BulkSource {
   readonly #deps: BulkLanesDeps
   readonly #options: BulkLanesOptions
   readonly #lanes = new Set<Lane>()
-  #opening: Opening | undefined
+  #isOpening = false
+  #isRationed = false
+  /** Asked for over the stream and not there yet. */
+  #streamedBytes = 0
+  #streamChanged = Promise.withResolvers<void>()
   #retryMs = retryMsFirst
   #retryAtMs = 0
 
@@ -73,39 +70,36 @@ export class BulkLanes implements BulkSource {
     return this.#lanes.size > 0
   }
 
-  /** How a chunk of so many bytes is fetched now: over the lanes, or over the stream (undefined). */
+  /**
+   * How a chunk of so many bytes is fetched now: over the lanes, or over the stream (undefined), which
+   * `streamed` must hear of.
+   */
   async way(length: number, signal: AbortSignal): Promise<BulkSource | undefined> {
     this.want()
-    const opening = this.#opening
-    if (!this.isUp && opening !== undefined) {
-      const isFirst = opening.streamedBytes === 0
-      if (isFirst || opening.streamedBytes + length <= streamedBytesMax) {
-        opening.streamedBytes += length
-      } else {
-        await raceSignal(opening.isWaitOver, signal)
-      }
-    }
-    return this.isUp ? this : undefined
+    while (this.#mustWait(length)) await raceSignal(this.#streamChanged.promise, signal)
+    if (this.isUp) return this
+    this.#streamedBytes += length
+    return undefined
+  }
+
+  /** A chunk that was to come over the stream came, or did not. */
+  streamed(length: number): void {
+    this.#streamedBytes = Math.max(0, this.#streamedBytes - length)
+    this.#wake()
   }
 
   /** A download asks this peer for a chunk: opens a lane if one more is of use. */
   want(): void {
     const { plane, clock } = this.#deps
     const { side, closed } = this.#options
-    if (this.#opening !== undefined || closed.aborted || this.#lanes.size >= plane.threads) return
+    if (this.#isOpening || closed.aborted || this.#lanes.size >= plane.threads) return
     if (clock.monotonic() < this.#retryAtMs) return
     if (!side.isWanted) {
       if (side.back === undefined) side.askBack('the peer takes no lanes')
       return
     }
     for (const lane of this.#lanes) if (lane.inFlight < busyJobs) return
-    const stop = new AbortController()
-    const isWaitOver = clock.sleep(openingMsMax, stop.signal).catch(() => undefined)
-    this.#opening = { isWaitOver, streamedBytes: 0 }
-    void this.#open().finally(() => {
-      this.#opening = undefined
-      stop.abort()
-    })
+    void this.#openOne()
   }
 
   async fetchChunkTo(
@@ -123,6 +117,42 @@ export class BulkLanes implements BulkSource {
     }
   }
 
+  #mustWait(length: number): boolean {
+    // What goes back over a lane of the peer's costs no more than ours.
+    if (!this.#isRationed || this.isUp || this.#options.side.back !== undefined) return false
+    return this.#streamedBytes > 0 && this.#streamedBytes + length > rationBytes
+  }
+
+  #wake(): void {
+    this.#streamChanged.resolve()
+    this.#streamChanged = Promise.withResolvers()
+  }
+
+  #endRation(): void {
+    this.#isRationed = false
+    this.#wake()
+  }
+
+  async #openOne(): Promise<void> {
+    const { side } = this.#options
+    const stop = new AbortController()
+    this.#isOpening = true
+    // Where a lane failed the next one will, too: nothing waits for it again.
+    this.#isRationed = !this.isUp && this.#retryMs === retryMsFirst
+    if (!this.isUp) side.explain('a lane is being opened')
+    this.#deps.clock.sleep(rationMsMax, stop.signal).then(
+      () => this.#endRation(),
+      () => undefined,
+    )
+    try {
+      await this.#open()
+    } finally {
+      this.#isOpening = false
+      stop.abort()
+      this.#endRation()
+    }
+  }
+
   #leastLoaded(): Lane {
     let best: Lane | undefined
     for (const lane of this.#lanes) if (lane.inFlight < (best?.inFlight ?? Infinity)) best = lane
@@ -132,7 +162,7 @@ export class BulkLanes implements BulkSource {
   }
 
   async #open(): Promise<void> {
-    const { plane, clock, log } = this.#deps
+    const { plane, log } = this.#deps
     const { peer, side, closed } = this.#options
     try {
       const signal = AbortSignal.any([closed, AbortSignal.timeout(openMs)])
@@ -140,18 +170,22 @@ export class BulkLanes implements BulkSource {
       if (addresses.length === 0) throw new UnavailableError('no address of the peer takes lanes')
       const lane = await plane.openLane({ peer, addresses }, { signal })
       this.#add(lane)
-      this.#retryMs = retryMsFirst
     } catch (error) {
-      this.#retryAtMs = clock.monotonic() + this.#retryMs
-      this.#retryMs = Math.min(retryMsMax, this.#retryMs * 2)
+      this.#failed()
+      side.explain(messageOf(error))
       log.debug('no lane to a peer', { peer, error: messageOf(error) })
       if (error instanceof ProtocolError) this.#options.onBan(error)
       else if (!this.isUp && side.back === undefined) side.askBack(messageOf(error))
     }
   }
 
+  #failed(): void {
+    this.#retryAtMs = this.#deps.clock.monotonic() + this.#retryMs
+    this.#retryMs = Math.min(retryMsMax, this.#retryMs * 2)
+  }
+
   #add(lane: Lane): void {
-    const { clock, log } = this.#deps
+    const { log } = this.#deps
     const { peer, side, closed, onBan } = this.#options
     if (closed.aborted) {
       lane.close(closed.reason as Error)
@@ -161,7 +195,9 @@ export class BulkLanes implements BulkSource {
     side.add(lane)
     const onClosed = (): void => {
       this.#lanes.delete(lane)
-      this.#retryAtMs = clock.monotonic() + this.#retryMs
+      // One that carried nothing was none.
+      if (lane.bytesReceived > 0) this.#retryMs = retryMsFirst
+      this.#failed()
       log.debug('a lane closed', { peer, reason: messageOf(lane.closed.reason) })
       if (lane.closed.reason instanceof ProtocolError) onBan(lane.closed.reason)
     }

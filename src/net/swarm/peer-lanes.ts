@@ -66,6 +66,8 @@ export interface LaneSide {
   addresses(): Promise<LaneAddress[]>
   /** The lane that the peer dialled because we asked. */
   readonly back: SwarmChannel | undefined
+  /** Why there is none now, for whoever asks how chunks travel. */
+  explain(why: string): void
   /** Asks the peer to dial one; false when it does not do that. `why` there is no other way. */
   askBack(why: string): boolean
   /** Counts a lane of the data plane among the peer's. */
@@ -131,9 +133,13 @@ export class PeerLanes implements LaneSide {
     lane.closed.addEventListener('abort', onClosed, { once: true })
   }
 
+  explain(why: string): void {
+    this.#reason = why
+  }
+
   askBack(why: string): boolean {
     const { clock } = this.#share
-    this.#reason = why
+    this.explain(why)
     if (this.#share.port?.isOpen !== true || !this.#peerHas(laneFeatures.laneDial)) return false
     this.#reason = `${why}; the peer was asked to dial`
     if (isRecent(this.#askedAtMs, clock)) return true

@@ -72,14 +72,18 @@ export function openPeerSource(
         signal,
       })
     },
-    fetchChunk({ root, index, length }, { signal, allocate }) {
-      return (lanes?.back ?? channel).request({
-        type: frameTypes.getChunk,
-        payload: encodeChunkAsk({ root, index }),
-        answer: { shape: 'exact', bytes: Math.min(length, chunkBytesMax) },
-        signal,
-        ...(allocate === undefined ? {} : { allocate }),
-      })
+    async fetchChunk({ root, index, length }, { signal, allocate }) {
+      try {
+        return await (lanes?.back ?? channel).request({
+          type: frameTypes.getChunk,
+          payload: encodeChunkAsk({ root, index }),
+          answer: { shape: 'exact', bytes: Math.min(length, chunkBytesMax) },
+          signal,
+          ...(allocate === undefined ? {} : { allocate }),
+        })
+      } finally {
+        plane?.streamed(length)
+      }
     },
     ban: onBan,
   }

@@ -11,6 +11,7 @@ import {
 import { silentLog } from '../../../../src/core/log.ts'
 import { KiB, MiB, minute, second } from '../../../../src/core/units.ts'
 import { BulkLanes } from '../../../../src/net/swarm/bulk-lanes.ts'
+import type { SwarmChannel } from '../../../../src/net/swarm/swarm-channel.ts'
 import type { LaneSide } from '../../../../src/net/swarm/peer-lanes.ts'
 import { FakeClock } from '../../../support/fake-clock.ts'
 
@@ -23,7 +24,7 @@ const options = { signal: new AbortController().signal, onChecked: () => undefin
 class FakeLane implements Lane {
   readonly peer = 'them'
   readonly requestsMax = 64
-  readonly bytesReceived = 0
+  bytesReceived = 0
   readonly #closing = new AbortController()
   readonly jobs: PromiseWithResolvers<void>[] = []
   inFlight = 0
@@ -58,6 +59,7 @@ let ready: Promise<void>
 let attempts: LaneSpec[]
 let addresses: (typeof address)[]
 let backs: string[]
+let reasons: string[]
 let bans: Error[]
 let stream: AbortController
 let bulk: BulkLanes
@@ -70,8 +72,13 @@ beforeEach(() => {
   attempts = []
   addresses = [address]
   backs = []
+  reasons = []
   bans = []
   stream = new AbortController()
+  openBulk()
+})
+
+function openBulk({ back }: Partial<Pick<LaneSide, 'back'>> = {}): void {
   const plane: Plane = {
     threads: 2,
     async openLane(spec) {
@@ -88,7 +95,8 @@ beforeEach(() => {
   const side: LaneSide = {
     isWanted: true,
     addresses: () => Promise.resolve(addresses),
-    back: undefined,
+    back,
+    explain: why => void reasons.push(why),
     askBack: why => backs.push(why) > 0,
     add: () => undefined,
   }
@@ -97,7 +105,7 @@ beforeEach(() => {
     { plane, clock, log: silentLog },
     { peer: 'them', side, closed: stream.signal, onBan },
   )
-})
+}
 
 async function want(): Promise<void> {
   bulk.want()
@@ -176,41 +184,92 @@ test('a breach of the rules on a lane bans the peer', async () => {
   expect(bans).toEqual([lanes[0]?.closed.reason])
 })
 
-test('while the first lane is opened the stream carries one chunk or some small ones, and the others wait', async () => {
+/** What `way` says once it says something. */
+function watchWay(length = MiB): { isStream: boolean | undefined } {
+  const seen: { isStream: boolean | undefined } = { isStream: undefined }
+  void bulk.way(length, options.signal).then(found => (seen.isStream = found === undefined))
+  return seen
+}
+
+test('while the first lane is opened the stream carries a MiB at a time, and then nothing', async () => {
   const coming = Promise.withResolvers<void>()
   ready = coming.promise
-  expect(await bulk.way(MiB - 9 * KiB, options.signal)).toBeUndefined()
-  expect(await bulk.way(9 * KiB, options.signal)).toBeUndefined()
-  const ways = [bulk.way(MiB, options.signal), bulk.way(MiB, options.signal)]
+  const first = watchWay(MiB - 9 * KiB)
+  const small = watchWay(9 * KiB)
+  const next = watchWay()
+  const last = watchWay()
   await settle()
+  expect([first, small, next, last].map(({ isStream }) => isStream)).toEqual([
+    true,
+    true,
+    undefined,
+    undefined,
+  ])
+  expect(reasons).toEqual(['a lane is being opened'])
+  bulk.streamed(MiB - 9 * KiB)
+  await settle()
+  expect(next.isStream).toBeUndefined()
+  bulk.streamed(9 * KiB)
+  await settle()
+  expect([next.isStream, last.isStream]).toEqual([true, undefined])
   coming.resolve()
-  expect(await Promise.all(ways)).toEqual([bulk, bulk])
-  expect(await bulk.way(KiB, options.signal)).toBe(bulk)
-  expect(await bulk.way(MiB, options.signal)).toBe(bulk)
+  await settle()
+  expect(last.isStream).toBe(false)
   expect(clock.sleepers).toBe(0)
 })
 
-test('nobody waits long for a lane, nor for one that cannot be had, nor when cancelled', async () => {
+test('nothing waits long for a lane, nor when cancelled', async () => {
   const coming = Promise.withResolvers<void>()
   ready = coming.promise
-  failures = [new UnavailableError('refused')]
-  expect(await bulk.way(MiB, options.signal)).toBeUndefined()
-  const late = bulk.way(MiB, options.signal)
-  await clock.advance(5 * second)
-  expect(await late).toBeUndefined()
-  expect(await bulk.way(MiB, options.signal)).toBeUndefined()
-  coming.resolve()
+  watchWay()
+  const late = watchWay()
   await settle()
-  // To be tried again in a while: until then, there is nothing to wait for.
-  expect(await bulk.way(MiB, options.signal)).toBeUndefined()
-  expect(attempts).toHaveLength(1)
-  clock.jump(clock.now() + second)
-  const again = Promise.withResolvers<void>()
-  ready = again.promise
-  expect(await bulk.way(MiB, options.signal)).toBeUndefined()
   const cancelled = bulk.way(MiB, AbortSignal.abort(new Error('cancelled')))
   await expect(cancelled).rejects.toThrow('cancelled')
-  again.resolve()
+  await clock.advance(5 * second)
+  expect(late.isStream).toBe(true)
+  coming.resolve()
+})
+
+test('nothing waits for a lane where one failed before, or where the peer dialled one', async () => {
+  failures = [new UnavailableError('refused')]
+  await want()
+  expect(reasons).toEqual(['a lane is being opened', 'refused'])
+  clock.jump(clock.now() + second)
+  const coming = Promise.withResolvers<void>()
+  ready = coming.promise
+  const again = [watchWay(), watchWay(), watchWay()]
+  await settle()
+  expect(attempts).toHaveLength(2)
+  expect(again.map(({ isStream }) => isStream)).toEqual([true, true, true])
+  coming.resolve()
+  await settle()
+  lanes[0]?.close(new UnavailableError('gone'))
+
+  openBulk({ back: {} as SwarmChannel })
+  ready = Promise.withResolvers<void>().promise
+  const dialled = [watchWay(), watchWay(), watchWay()]
+  await settle()
+  expect(dialled.map(({ isStream }) => isStream)).toEqual([true, true, true])
+})
+
+test('a lane that ends before it carried anything is tried again ever more seldom', async () => {
+  for (const [at, waitMs] of [second, 2 * second, 4 * second].entries()) {
+    await want()
+    expect(attempts).toHaveLength(at + 1)
+    lanes.at(-1)?.close(new UnavailableError('connection reset'))
+    clock.jump(clock.now() + waitMs - 1)
+    await want()
+    expect(attempts).toHaveLength(at + 1)
+    clock.jump(clock.now() + 1)
+  }
+  await want()
+  const carried = lanes.at(-1) as FakeLane
+  carried.bytesReceived = 1
+  carried.close(new UnavailableError('connection reset'))
+  clock.jump(clock.now() + second)
+  await want()
+  expect(attempts).toHaveLength(5)
 })
 
 test('lanes end with the stream', async () => {
