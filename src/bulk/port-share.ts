@@ -1,7 +1,7 @@
 /**
  * Lets TLS in on the TCP ports of libp2p, and nobody else but libp2p: the first bytes of a connection
- * tell who gets it. What is neither never reaches code that would parse it. The only file that reaches into libp2p's listeners; tests/adversarial/port-share.test.ts fails when an upgrade
- * changes them.
+ * tell who gets it. What is neither never reaches code that would parse it. The only file that reaches
+ * into libp2p's listeners; tests/adversarial/port-share.test.ts fails when an upgrade changes them.
  */
 
 import { Server, type Socket } from 'node:net'
@@ -17,8 +17,8 @@ const libp2pHeader = Buffer.from('\x13/multistream/1.0.0\n')
 /** A dialler speaks at once in either protocol; as long as libp2p waits for the rest. */
 const firstBytesMs = 10 * second
 /**
- * Connections whose first bytes are not all here yet. When there are more, the oldest goes and not the newest:
- * whoever speaks at once gets in, however many others say nothing.
+ * Connections whose first bytes are not all here yet. When there are more, the oldest goes and not the
+ * newest: whoever speaks at once gets in, however many others say nothing.
  */
 const waitingPerAddressMax = 64
 const waitingMax = 512
@@ -38,8 +38,8 @@ type OnSocket = (socket: Socket) => void
 
 /**
  * From now on, connections that begin with TLS go to `onTls`, their first bytes still to be read,
- * those that begin as libp2p does go to libp2p as before, and all others are closed. Call it when libp2p listens, and dispose it before libp2p stops.
- * TypeError when the listeners are not as they were when this was written.
+ * those that begin as libp2p does go to libp2p as before, and all others are closed. Call it when libp2p
+ * listens, and dispose it before libp2p stops. TypeError when the listeners are not as they were when this was written.
  */
 export function shareListeners(
   libp2p: Libp2p,
