@@ -9,13 +9,7 @@ import type { Clock } from '../core/clock.ts'
 import { InvalidInputError, LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
 import { formatBytes, formatDuration, KiB, MiB, minute, second } from '../core/units.ts'
-import {
-  isLinkLocal,
-  literalOf,
-  type Lookup,
-  systemLookup,
-  zoneOf,
-} from '../net/web/address-guard.ts'
+import { literalOf, type Lookup, systemLookup, zoneOf } from '../net/web/address-guard.ts'
 import { Connections, networkFault, type Target } from '../net/web/connections.ts'
 import { backoffMs, hubPatience } from './patience.ts'
 
@@ -280,7 +274,6 @@ export class HubClient implements Disposable {
     const zone = await this.#connections.zoneOf(url)
     const typed = literalOf(this.upstream)
     const isTyped = typed !== undefined && zoneOf(typed) === 'private'
-    if (zone === 'private') await this.#refuseLinkLocal(url)
     const mayBePrivate = this.#options.allowPrivate || isTyped
     if (zone === 'private' && (from?.zone === 'public' || !mayBePrivate)) {
       throw new ProtocolError(`${url.host} is a private address`, { hint: privateHint })
@@ -289,14 +282,6 @@ export class HubClient implements Disposable {
       throw new ProtocolError(`${url.host} is public and asked for by http`)
     }
     return { url, zone }
-  }
-
-  async #refuseLinkLocal(url: URL): Promise<void> {
-    const literal = literalOf(url)
-    const lookup = this.#deps.lookup ?? systemLookup
-    const addresses = literal === undefined ? await lookup(url.hostname) : [literal]
-    if (!addresses.some(isLinkLocal)) return
-    throw new ProtocolError(`${url.host} is a link-local address: no hub is there`)
   }
 
   async #keepQuiet({ origin }: URL, signal: AbortSignal): Promise<void> {

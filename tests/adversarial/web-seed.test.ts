@@ -469,6 +469,43 @@ describe('addresses', () => {
     expect(listener.connections()).toBe(0)
   })
 
+  // 169.254.0.7 is reserved: were it asked after all, nobody would be there.
+  describe('that are link-local are not connected to, even where private hosts are allowed:', () => {
+    test.for(['169.254.0.7', '[::ffff:a9fe:7]', '2851995655'])('%s in a redirect', async host => {
+      await using home = await openWebServer({}, ({ response }) => {
+        response.writeHead(302, { location: `http://${host}/latest/meta-data/` }).end()
+      })
+      using seeds = seedsOf({ urls: [home.url] })
+      const chunk = sourceOf(seeds).fetchChunk(chunkOf(0), options)
+      await expect(chunk).rejects.toMatchObject({
+        code: 'PROTOCOL',
+        message: expect.stringContaining('leads to a link-local address'),
+      })
+      expect(home.requests.length).toBe(1)
+    })
+
+    test.for(['169.254.0.7', '[::ffff:a9fe:7]', '[fe80::1]'])('%s as it is given', host => {
+      expect(() => seedsOf({ urls: [`http://${host}/`] })).toThrow('is a link-local address')
+    })
+
+    test('a name that leads there, at once or once it was judged', async () => {
+      await using listener = await openListener()
+      const urls = [`http://nas.lan:${listener.port}/`]
+      for (const answers of [
+        [['169.254.0.7']],
+        [['127.0.0.1', 'fe80::1']],
+        [['127.0.0.1'], ['169.254.0.7']],
+      ]) {
+        const lookup = (): Promise<string[]> => Promise.resolve(answers.shift() ?? [])
+        using seeds = seedsOf({ urls, lookup })
+        const chunk = sourceOf(seeds).fetchChunk(chunkOf(0), options)
+        await expect(chunk).rejects.toThrow(/nas\.lan.* leads to a link-local/u)
+        expect(answers).toEqual([])
+      }
+      expect(listener.connections()).toBe(0)
+    })
+  })
+
   test('a name that nobody knows is tried again later', async () => {
     const error = Object.assign(new Error('getaddrinfo ENOTFOUND'), { code: 'ENOTFOUND' })
     using seeds = seedsOf({ urls: ['https://a.example/'], lookup: () => Promise.reject(error) })

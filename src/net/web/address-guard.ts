@@ -69,14 +69,32 @@ export function zoneOf(address: string): Zone {
   return isPublic ? 'public' : 'private'
 }
 
-const linkLocal = new BlockList()
-linkLocal.addSubnet('169.254.0.0', 16, 'ipv4')
-linkLocal.addSubnet('fe80::', 10, 'ipv6')
+/** Of this link alone, and what is as near in some clouds. BlockList takes IPv4-mapped addresses for IPv4. */
+const linkLocal4 = subnets('ipv4', [
+  ['169.254.0.0', 16],
+  // Alibaba's metadata service.
+  ['100.100.100.200', 32],
+])
+const linkLocal6 = subnets('ipv6', [
+  ['fe80::', 10],
+  // 169.254/16 by NAT64, by 6to4, and as an IPv4-compatible address.
+  ['64:ff9b::a9fe:0', 112],
+  ['2002:a9fe::', 32],
+  ['::a9fe:0', 112],
+  // The metadata services of AWS and Google by IPv6.
+  ['fd00:ec2::254', 128],
+  ['fd20:ce::254', 128],
+])
 
-/** Of this link alone: a cloud gives a machine its credentials there, and no hub or web seed is. */
+/**
+ * A cloud gives a machine its credentials at such an address, and no hub or web seed is there: it is never
+ * asked, whatever the operator allows.
+ */
 export function isLinkLocal(address: string): boolean {
   const [bare = ''] = address.split('%')
-  return isIP(bare) !== 0 && linkLocal.check(bare, isIP(bare) === 4 ? 'ipv4' : 'ipv6')
+  const family = isIP(bare)
+  if (family === 4) return linkLocal4.check(bare)
+  return family === 6 && (linkLocal4.check(bare, 'ipv6') || linkLocal6.check(bare, 'ipv6'))
 }
 
 /**
@@ -88,29 +106,47 @@ export function literalOf({ hostname }: URL): string | undefined {
   return isIP(bare) === 0 ? undefined : bare
 }
 
-/** private when any address of the host is: which of them will be used is not known yet. */
+/**
+ * private when any address of the host is: which of them will be used is not known yet. Rejects with
+ * ProtocolError when one is link-local.
+ */
 export async function zoneOfHost(url: URL, lookup: Lookup): Promise<Zone> {
   const literal = literalOf(url)
   const addresses = literal === undefined ? await lookup(url.hostname) : [literal]
+  if (addresses.some(isLinkLocal)) throw linkLocalFault(url.host)
   return isAllPublic(addresses) ? 'public' : 'private'
 }
 
 /**
- * The look-up of the connections that may only be public: who answers once with a public address and
- * then with a private one is found out here, since what this returns is what is connected to.
+ * The look-up of the connections to hosts of one zone: who answers once with a public address and then
+ * with a private one is found out here, since what this returns is what is connected to.
  */
-export function publicLookup(lookup: Lookup): LookupFunction {
-  return anyLookup(async host => {
+export function guardedLookup(lookup: Lookup, zone: Zone): LookupFunction {
+  const checked = async (host: string): Promise<readonly string[]> => {
     const addresses = await lookup(host)
-    if (!isAllPublic(addresses)) throw movedInside(host)
+    const fault = faultOfAddresses(addresses, zone, host)
+    if (fault !== undefined) throw fault
     return addresses
-  })
+  }
+  return (host, { all = false }, callback) => void answer(checked(host), all, callback)
 }
 
-/** The same without a rule, for hosts that may be private. */
-export function anyLookup(lookup: Lookup): LookupFunction {
-  return (host, { all = false }, callback) => void answer(lookup(host), all, callback)
+/** Why a host that was judged to be in that zone must not be spoken to at these addresses. */
+export function faultOfAddresses(
+  addresses: readonly string[],
+  zone: Zone,
+  host: string,
+): ProtocolError | undefined {
+  if (addresses.some(isLinkLocal)) return linkLocalFault(host)
+  if (zone === 'private' || isAllPublic(addresses)) return undefined
+  return new ProtocolError(`${host} was public and now leads to a private address`)
 }
+
+function linkLocalFault(host: string): ProtocolError {
+  return new ProtocolError(`${host} leads to ${linkLocalPlace}`)
+}
+
+export const linkLocalPlace = 'a link-local address: nothing is asked there'
 
 async function answer(
   looking: Promise<readonly string[]>,
@@ -130,8 +166,4 @@ async function answer(
 
 function isAllPublic(addresses: readonly string[]): boolean {
   return addresses.length > 0 && addresses.every(address => zoneOf(address) === 'public')
-}
-
-export function movedInside(host: string): ProtocolError {
-  return new ProtocolError(`${host} was public and now leads to a private address`)
 }

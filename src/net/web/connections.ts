@@ -15,12 +15,10 @@ import {
 } from '../../core/errors.ts'
 import { second } from '../../core/units.ts'
 import {
-  anyLookup,
+  faultOfAddresses,
+  guardedLookup,
   type Lookup,
-  movedInside,
-  publicLookup,
   type Zone,
-  zoneOf,
   zoneOfHost,
 } from './address-guard.ts'
 
@@ -59,7 +57,10 @@ export class Connections implements Disposable {
     this.#rules = rules
   }
 
-  /** Looked up once; whether it stays so is checked with every connection. */
+  /**
+   * Looked up once; whether it stays so is checked with every connection. Rejects with ProtocolError for
+   * what is never asked, and for one host too many.
+   */
   async zoneOf(url: URL): Promise<Zone> {
     const known = this.#zones.get(url.origin)
     if (known !== undefined) return known
@@ -105,7 +106,7 @@ export class Connections implements Disposable {
       headers,
     })
     request.on('timeout', () => request.destroy(new UnavailableError('it is silent')))
-    if (zone === 'public') refusePrivate(request, url)
+    refuseMoved(request, url, zone)
     request.end()
     return request
   }
@@ -120,7 +121,7 @@ export class Connections implements Disposable {
       maxSockets: connectionsMax,
       maxFreeSockets: connectionsMax,
       timeout: keptMs,
-      lookup: zone === 'public' ? publicLookup(this.#lookup) : anyLookup(this.#lookup),
+      lookup: guardedLookup(this.#lookup, zone),
     }
     const agent = protocol === 'https:' ? new HttpsAgent(options) : new PlainAgent(options)
     this.#agents.set(key, agent)
@@ -136,10 +137,11 @@ function responseOf(request: ClientRequest): Promise<IncomingMessage> {
 }
 
 /** The last look, at the connection itself: before it carries a byte of ours. */
-function refusePrivate(request: ClientRequest, { host }: URL): void {
+function refuseMoved(request: ClientRequest, { host }: URL, zone: Zone): void {
   request.on('socket', socket => {
     const check = (): void => {
-      if (zoneOf(socket.remoteAddress ?? '') !== 'public') request.destroy(movedInside(host))
+      const fault = faultOfAddresses([socket.remoteAddress ?? ''], zone, host)
+      if (fault !== undefined) request.destroy(fault)
     }
     if (socket.connecting) socket.prependOnceListener('connect', check)
     else check()

@@ -4,7 +4,7 @@
  */
 
 import { InvalidInputError } from '../../core/errors.ts'
-import { literalOf, zoneOf } from './address-guard.ts'
+import { isLinkLocal, linkLocalPlace, literalOf, zoneOf } from './address-guard.ts'
 
 /** Longer ones are cut by servers and proxies, too. */
 export const urlCharactersMax = 2048
@@ -34,6 +34,9 @@ export function parseWebSeed(text: string, rules: WebSeedRules): WebSeedUrl {
   const fault = faultOf(url)
   if (fault !== undefined) throw new InvalidInputError(`the web seed ${id} ${fault}`)
   const literal = literalOf(url)
+  if (literal !== undefined && isLinkLocal(literal)) {
+    throw new InvalidInputError(`the web seed ${id} is ${linkLocalPlace}`)
+  }
   if (literal !== undefined && !rules.allowPrivate && zoneOf(literal) === 'private') {
     throw new InvalidInputError(`the web seed ${id} is a private address`, { hint: privateHint })
   }

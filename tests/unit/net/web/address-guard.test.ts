@@ -1,9 +1,10 @@
 import type { LookupAddress } from 'node:dns'
 import { expect, test } from 'vitest'
 import {
-  anyLookup,
+  faultOfAddresses,
+  guardedLookup,
+  isLinkLocal,
   literalOf,
-  publicLookup,
   zoneOf,
   zoneOfHost,
 } from '../../../../src/net/web/address-guard.ts'
@@ -88,6 +89,57 @@ test.for([
   expect(zoneOf(address)).toBe('public')
 })
 
+test.for([
+  '169.254.0.1',
+  '169.254.169.254',
+  '169.254.255.255',
+  '::ffff:169.254.169.254',
+  '::ffff:a9fe:a9fe',
+  '64:ff9b::a9fe:a9fe',
+  '2002:a9fe:a9fe::1',
+  '::169.254.169.254',
+  'fe80::1',
+  'fe80::1%eth0',
+  'febf:ffff::1',
+  'fd00:ec2::254',
+  'fd20:ce::254',
+  '100.100.100.200',
+])('%s is where credentials may be, and never asked', async address => {
+  expect(isLinkLocal(address)).toBe(true)
+  expect(zoneOf(address)).toBe('private')
+  for (const addresses of [[address], ['10.0.0.1', address], ['8.8.8.8', address]]) {
+    const lookup = () => Promise.resolve(addresses)
+    await expect(zoneOfHost(new URL('http://nas.lan/'), lookup)).rejects.toThrow('link-local')
+    for (const zone of ['private', 'public'] as const) {
+      await expect(ask(guardedLookup(lookup, zone), true)).rejects.toThrow('link-local')
+      expect(faultOfAddresses(addresses, zone, 'nas.lan')?.message).toContain('link-local')
+    }
+  }
+})
+
+test.for(['10.0.0.1', '127.0.0.1', '100.100.100.201', 'fec0::1', 'fd00:ec2::1', ''])(
+  '%j is private and may be allowed',
+  address => {
+    expect(isLinkLocal(address)).toBe(false)
+    expect(faultOfAddresses([address], 'private', 'nas.lan')).toBeUndefined()
+    expect(faultOfAddresses([address], 'public', 'nas.lan')?.message).toContain('private address')
+  },
+)
+
+test('a URL that spells a link-local address in any way is refused before it is asked', async () => {
+  const lookup = () => Promise.reject(new Error('looked up'))
+  for (const host of [
+    '169.254.43518',
+    '0xa9fea9fe',
+    '2852039166',
+    '[::ffff:a9fe:a9fe]',
+    '[fe80::1]',
+  ]) {
+    const zone = zoneOfHost(new URL(`http://${host}/latest/meta-data/`), lookup)
+    await expect(zone).rejects.toMatchObject({ code: 'PROTOCOL' })
+  }
+})
+
 test('a name is private when one of its addresses is, or when it has none', async () => {
   const url = new URL('https://mirror.example.org/')
   const zone = (...addresses: string[]) => zoneOfHost(url, () => Promise.resolve(addresses))
@@ -105,7 +157,7 @@ test('a URL with an address in it is never looked up', async () => {
 type Found = string | LookupAddress[]
 
 function ask(
-  lookup: ReturnType<typeof publicLookup>,
+  lookup: ReturnType<typeof guardedLookup>,
   all: boolean,
 ): Promise<{ found: Found; family: number | undefined }> {
   return new Promise((resolve, reject) => {
@@ -117,15 +169,15 @@ function ask(
 }
 
 test('a name that was public and is private when connected to is refused', async () => {
-  const lookup = publicLookup(() => Promise.resolve(['8.8.8.8', '10.0.0.1']))
+  const lookup = guardedLookup(() => Promise.resolve(['8.8.8.8', '10.0.0.1']), 'public')
   await expect(ask(lookup, true)).rejects.toMatchObject({ code: 'PROTOCOL' })
   await expect(ask(lookup, false)).rejects.toMatchObject({ code: 'PROTOCOL' })
 })
 
 test('what was looked up is what is connected to, in both forms that sockets ask for', async () => {
   const addresses = ['8.8.8.8', '2606:4700::1']
-  for (const guard of [publicLookup, anyLookup]) {
-    const lookup = guard(() => Promise.resolve(addresses))
+  for (const zone of ['public', 'private'] as const) {
+    const lookup = guardedLookup(() => Promise.resolve(addresses), zone)
     expect(await ask(lookup, false)).toEqual({ found: '8.8.8.8', family: 4 })
     expect((await ask(lookup, true)).found).toEqual([
       { address: '8.8.8.8', family: 4 },
@@ -135,6 +187,6 @@ test('what was looked up is what is connected to, in both forms that sockets ask
 })
 
 test('a resolver that fails fails the connection', async () => {
-  const lookup = anyLookup(() => Promise.reject(new Error('no such name')))
+  const lookup = guardedLookup(() => Promise.reject(new Error('no such name')), 'private')
   await expect(ask(lookup, true)).rejects.toThrow('no such name')
 })
