@@ -39,7 +39,8 @@ type OnSocket = (socket: Socket) => void
 /**
  * From now on, connections that begin with TLS go to `onTls`, their first bytes still to be read,
  * those that begin as libp2p does go to libp2p as before, and all others are closed. Call it when libp2p
- * listens, and dispose it before libp2p stops. TypeError when the listeners are not as they were when this was written.
+ * listens, and dispose it before libp2p stops. TypeError when the listeners are not as they were when this
+ * was written.
  */
 export function shareListeners(
   libp2p: Libp2p,
