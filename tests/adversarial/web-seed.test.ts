@@ -299,6 +299,30 @@ test.for([206, 200])(
   },
 )
 
+test('a body that goes on is written nowhere once its chunk is there, and into the memory it was given', async () => {
+  await using server = await openWebServer(served, exchange => {
+    const { response } = exchange
+    response.writeHead(206, headOf(exchange))
+    response.write(Buffer.concat([part(exchange), Buffer.alloc(2 * MiB, 'x')]))
+  })
+  using seeds = seedsOf({ urls: [server.url] })
+  const room = Buffer.alloc(MiB, '.')
+  const asked: number[] = []
+  const allocate = (bytes: number): Uint8Array => {
+    asked.push(bytes)
+    return room
+  }
+  const bytes = await sourceOf(seeds).fetchChunk(chunkOf(1), { ...options, allocate })
+  expect(asked).toEqual([64 * KiB])
+  expect(bytes.buffer).toBe(room.buffer)
+  verifyDigest(weights.table.digest(1), bytes)
+  // As the next chunk would.
+  room.fill('-')
+  const gone = (): true | undefined => (server.connections.open === 0 ? true : undefined)
+  await until('the connection ends', () => Promise.resolve(gone()))
+  expect(room.every(byte => byte === 0x2d)).toBe(true)
+})
+
 test.for(['a trickle', 'silence'])(
   '%s is given up in time, and its connection ends',
   async kind => {

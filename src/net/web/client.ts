@@ -7,6 +7,7 @@ import type { Clock } from '../../core/clock.ts'
 import { ProtocolError } from '../../core/errors.ts'
 import { KiB, second } from '../../core/units.ts'
 import { withDeadline } from '../../transfer/ask-sources.ts'
+import type { ChunkOptions } from '../../transfer/source.ts'
 import type { Lookup } from './address-guard.ts'
 import { Connections, networkFault, type Target } from './connections.ts'
 import { judge, type RangeAsk, readBody, type Verdict } from './range-answer.ts'
@@ -61,9 +62,10 @@ export class WebClient implements Disposable {
    * Rejects with ProtocolError when the server breaks the rules or leads where it must not, and with
    * UnavailableError when there is no connection, or not in time.
    */
-  fetchRange(url: URL, ask: RangeAsk, signal: AbortSignal): Promise<WebAnswer> {
+  fetchRange(url: URL, ask: RangeAsk, options: ChunkOptions): Promise<WebAnswer> {
     const limitMs = silenceMs + ask.length / leastBytesPerMs
-    return withDeadline(this.#deps.clock, limitMs, signal, async inner => {
+    return withDeadline(this.#deps.clock, limitMs, options.signal, async signal => {
+      const inner = { ...options, signal }
       try {
         return (await this.#visitKnown(url, ask, inner)) ?? (await this.#follow(url, ask, inner))
       } catch (error) {
@@ -77,24 +79,28 @@ export class WebClient implements Disposable {
   }
 
   /** Asks where the last redirect led; undefined when that is over, as signed URLs are after a while. */
-  async #visitKnown(url: URL, ask: RangeAsk, signal: AbortSignal): Promise<WebAnswer | undefined> {
+  async #visitKnown(
+    url: URL,
+    ask: RangeAsk,
+    options: ChunkOptions,
+  ): Promise<WebAnswer | undefined> {
     const target = this.#targets.get(url.href)
     if (target === undefined) return undefined
     try {
-      const answer = await this.#visit(target, ask, signal)
+      const answer = await this.#visit(target, ask, options)
       if (answer.type !== 'redirect' && answer.type !== 'missing') return answer
       this.#targets.delete(url.href)
       return undefined
     } catch (error) {
-      if (!signal.aborted) this.#targets.delete(url.href)
+      if (!options.signal.aborted) this.#targets.delete(url.href)
       throw error
     }
   }
 
-  async #follow(first: URL, ask: RangeAsk, signal: AbortSignal): Promise<WebAnswer> {
+  async #follow(first: URL, ask: RangeAsk, options: ChunkOptions): Promise<WebAnswer> {
     let target = await this.#judgeUrl(first, this.#options.allowPrivate)
     for (let redirects = 0; ; redirects += 1) {
-      const answer = await this.#visit(target, ask, signal)
+      const answer = await this.#visit(target, ask, options)
       if (answer.type !== 'redirect') {
         if (redirects > 0 && answer.type === 'bytes') this.#remember(first, target)
         return answer
@@ -143,7 +149,11 @@ export class WebClient implements Disposable {
     if (this.#targets.size > targetsMax && oldest !== undefined) this.#targets.delete(oldest)
   }
 
-  async #visit(target: Target, ask: RangeAsk, signal: AbortSignal): Promise<Visited> {
+  async #visit(
+    target: Target,
+    ask: RangeAsk,
+    { signal, allocate }: ChunkOptions,
+  ): Promise<Visited> {
     const { offset, length } = ask
     const headers = {
       accept: '*/*',
@@ -156,7 +166,11 @@ export class WebClient implements Disposable {
       const { statusCode: status = 0, headers: answered } = response
       const verdict = judge({ status, headers: answered, nowMs: this.#deps.clock.now() }, ask)
       if (verdict.type === 'bytes') {
-        return { type: 'bytes', bytes: await readBody(response, ask.length, verdict) }
+        // Without an offer exact and from no pool: a chunk may be held for a while.
+        const room = allocate?.(length) ?? Buffer.allocUnsafeSlow(length)
+        const bytes = room.subarray(0, length)
+        await readBody(response, bytes, verdict)
+        return { type: 'bytes', bytes }
       }
       response.destroy()
       return verdict

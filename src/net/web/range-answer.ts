@@ -110,25 +110,27 @@ export function retryAfter(headers: IncomingHttpHeaders, nowMs: number): number 
 }
 
 /**
- * The first `length` bytes of the body, never more: what comes after them ends the connection. Rejects with
- * UnavailableError when the body ends before.
+ * Fills `bytes` from the start of the body: what comes after that ends the connection. Resolves once nothing
+ * is written to them any more. Rejects with UnavailableError when the body ends before; until it has
+ * ended, more of it may be written.
  */
 export function readBody(
   response: IncomingMessage,
-  length: number,
+  bytes: Uint8Array,
   { isWhole }: { readonly isWhole: boolean },
-): Promise<Uint8Array> {
-  const { promise, resolve, reject } = Promise.withResolvers<Uint8Array>()
-  // Exact, from no pool: a chunk may be held for a while.
-  const bytes = Buffer.allocUnsafeSlow(length)
+): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  const { length } = bytes
   let filled = 0
   response.on('data', (part: Buffer) => {
+    // Of another chunk by now, when its memory is used again.
+    if (filled >= length) return
     part.copy(bytes, filled)
     filled += part.length
     if (filled < length) return
     // Of a body whose length was announced, Node lets no byte more come; its connection is kept.
     if (!isWhole) response.destroy()
-    resolve(bytes)
+    resolve()
   })
   const cutShort = (cause?: Error): void =>
     reject(new UnavailableError(`the answer ended after ${filled} of ${length} bytes`, { cause }))

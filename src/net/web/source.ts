@@ -11,6 +11,7 @@ import type { Logger } from '../../core/log.ts'
 import type { Range } from '../../core/ranges.ts'
 import { minute, second } from '../../core/units.ts'
 import type {
+  ChunkOptions,
   ChunkRequest,
   HaveUpdate,
   Source,
@@ -103,7 +104,8 @@ export class WebSource implements Source {
     return Promise.reject(new UnavailableError('a web seed has no chunk tables'))
   }
 
-  async fetchChunk(request: ChunkRequest, { signal }: SourceOptions): Promise<Uint8Array> {
+  async fetchChunk(request: ChunkRequest, options: ChunkOptions): Promise<Uint8Array> {
+    const { signal } = options
     signal.throwIfAborted()
     const { root, offset, length } = request
     const file = this.#files.get(root.toString())
@@ -114,7 +116,7 @@ export class WebSource implements Source {
     const inner = AbortSignal.any([signal, this.closed])
     let answer: WebAnswer
     try {
-      answer = await this.#deps.client.fetchRange(file.url, ask, inner)
+      answer = await this.#deps.client.fetchRange(file.url, ask, { ...options, signal: inner })
     } catch (error) {
       signal.throwIfAborted()
       if (inner.aborted) throw new UnavailableError('it is not asked any more', { cause: error })
