@@ -267,7 +267,8 @@ test('a server that gives whole files only is read from their start', async () =
   })
   await using honest = await openWebServer(served)
   const { notices } = await pullModel([server.url, honest.url])
-  expect(notices).toEqual([])
+  // Unless the other had the rest before that was found out.
+  for (const notice of notices) expect(notice).toContain(`${server.url} gives whole files only`)
   using seeds = seedsOf({ urls: [server.url] })
   const bytes = await sourceOf(seeds).fetchChunk(chunkOf(0), options)
   verifyDigest(weights.table.digest(0), bytes)

@@ -64,6 +64,7 @@ export class WebSource implements Source {
   #isPaused = false
   #pauseMs = pauseMsFirst
   #saidMissing = false
+  #saidWhole = false
   #saidPaused = false
 
   constructor(deps: WebSourceDeps, id: string, files: Iterable<SeededFile>) {
@@ -146,7 +147,7 @@ export class WebSource implements Source {
         this.#miss(file, answer.why)
         throw new UnavailableError(answer.why)
       case 'no-ranges':
-        this.#change(file, 'start')
+        this.#noRanges(file)
         throw new UnavailableError('it gives whole files only')
       case 'busy':
         this.#pause(answer.why, answer.retryMs)
@@ -165,6 +166,18 @@ export class WebSource implements Source {
       this.#saidMissing = true
     }
     this.#change(file, 'none')
+  }
+
+  /** What a first try with a server made for a moment comes to. */
+  #noRanges(file: HeldFile): void {
+    const { id } = this
+    this.#deps.log.info('a web seed has no ranges', { source: id, path: file.path })
+    if (!this.#saidWhole) {
+      const why = 'gives whole files only, no byte ranges: of little use beside peers'
+      this.#deps.onNotice('warn', `the web seed ${id} ${why}`)
+      this.#saidWhole = true
+    }
+    this.#change(file, 'start')
   }
 
   #change(file: HeldFile, held: HeldFile['held']): void {

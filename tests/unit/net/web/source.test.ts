@@ -90,11 +90,17 @@ test('a file that is missing is not claimed any more, and said once', async () =
   ])
 })
 
-test('a server without ranges is good for the start of a file', async () => {
-  const { source, client, count } = openSource()
+test('a server without ranges is good for the start of a file, and said once', async () => {
+  const { source, client, count, notices } = openSource()
   client.answer = () => ({ type: 'no-ranges' })
-  await expect(source.fetchChunk(chunkOf(weights, 1), options)).rejects.toThrow(UnavailableError)
+  for (const index of [1, 2]) {
+    const chunk = source.fetchChunk(chunkOf(weights, index), options)
+    await expect(chunk).rejects.toThrow(UnavailableError)
+  }
   expect([count(weights), count(config)]).toEqual([1, 1])
+  expect(notices).toEqual([
+    'the web seed https://a.example/ gives whole files only, no byte ranges: of little use beside peers',
+  ])
 })
 
 test('busy means holding nothing for as long as it asks, and then all again', async () => {
