@@ -66,6 +66,11 @@ export class RunFiles {
     return entry
   }
 
+  /** A person knows files; the digests are for the log. */
+  wrongBytes(file: number, cause: Error): IntegrityError {
+    return new IntegrityError(`it sent wrong bytes of ${this.get(file).wanted.path}`, { cause })
+  }
+
   /** Returns what is held of it, once what lies in other files here is held too. */
   async open(file: number): Promise<Bitfield> {
     const entry = this.get(file)

@@ -1,6 +1,6 @@
 /** The sources of one download, and the requests under way at each: added, banned, taken back. */
 
-import { UnavailableError } from '../core/errors.ts'
+import { messageOf, UnavailableError } from '../core/errors.ts'
 import type { Logger } from '../core/log.ts'
 import type { DownloadOptions } from './request.ts'
 import type { SourceChunk } from './session-events.ts'
@@ -65,7 +65,9 @@ export class RunSources {
     if (source === undefined) return
     const { log, onNotice } = this.#options
     onNotice('warn', `banned ${id}: ${reason.message}`)
-    log.warn('banned a source', { source: id, reason: reason.message })
+    const { message, cause } = reason
+    const details = cause === undefined ? {} : { cause: messageOf(cause) }
+    log.warn('banned a source', { source: id, reason: message, ...details })
     this.#remove(source)
     source.ban(reason)
   }

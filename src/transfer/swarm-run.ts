@@ -317,7 +317,8 @@ export class SwarmRun {
       this.#deps.log.debug('no chunk', { source, file, index, type, reason })
     }
     const event = { ...outcome, source, file, index }
-    this.#apply(event)
+    if (event.type !== 'chunk-bad') return this.#apply(event)
+    this.#apply({ ...event, reason: this.#files.wrongBytes(file, event.reason) })
   }
 
   // Files.
