@@ -81,7 +81,7 @@ describe.skipIf(!isPossible())('a web seed on the public internet', () => {
 
   test('is not asked by http', () => {
     expect(results['mirror by http']).toBe(
-      'PROTOCOL: mirror.test is public and asked for by http by ',
+      'PROTOCOL: mirror.test is public and asked for by http: write https:// by ',
     )
   })
 

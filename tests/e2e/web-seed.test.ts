@@ -140,6 +140,10 @@ test('a host of the own network is refused unless that is configured; one of a l
   const before = server.requests.length
   const refused = await leecher.cw('pull', seeded.link, '--web-seed', url)
   expectError(refused, 2, 'private address')
+  // By a name, too, which tells only when it is looked up.
+  const named = url.replace('http://127.0.0.1', 'https://localhost')
+  const looked = await leecher.cw('pull', seeded.link, '--web-seed', named)
+  expectError(looked, 2, 'leads to a private address')
   const to = stage.file('strict-copy')
   const outcome = succeeded(await leecher.cw('pull', `${seeded.link}&ws=${url}`, '--to', to))
   expect(pulledSchema.parse(outcome.last).sources.map(({ peerId }) => peerId)).toEqual([

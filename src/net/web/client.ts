@@ -11,7 +11,7 @@ import type { ChunkOptions } from '../../transfer/source.ts'
 import type { Lookup } from './address-guard.ts'
 import { Connections, networkFault, type Target } from './connections.ts'
 import { judge, type RangeAsk, readBody, type Verdict } from './range-answer.ts'
-import { privateHint, queryInside, type WebSeedRules } from './seed-url.ts'
+import { faultOfZone, type WebSeedRules } from './seed-url.ts'
 
 /** As many as browsers open to one host; servers that count connections allow these. */
 export const webConnectionsMax = 6
@@ -126,19 +126,12 @@ export class WebClient implements Disposable {
     return this.#judgeUrl(url, from.zone === 'private')
   }
 
-  /** What cannot be seen in the text of a URL: where its host is. */
   async #judgeUrl(url: URL, mayBePrivate: boolean): Promise<Target> {
     const zone = await this.#connections.zoneOf(url)
-    if (zone === 'private' && !mayBePrivate) {
-      throw new ProtocolError(`${url.host} leads to a private address: ${privateHint}`)
-    }
-    if (zone === 'public' && url.protocol === 'http:') {
-      throw new ProtocolError(`${url.host} is public and asked for by http`)
-    }
-    if (zone === 'private' && url.search !== '') {
-      throw new ProtocolError(`${url.host} ${queryInside}`)
-    }
-    return { url, zone }
+    const found = faultOfZone(url, zone, mayBePrivate)
+    if (found === undefined) return { url, zone }
+    const { fault, hint } = found
+    throw new ProtocolError(`${url.host} ${fault}${hint === undefined ? '' : `: ${hint}`}`)
   }
 
   #remember({ href }: URL, target: Target): void {

@@ -4,7 +4,7 @@
  */
 
 import { InvalidInputError } from '../../core/errors.ts'
-import { isLinkLocal, linkLocalPlace, literalOf, zoneOf } from './address-guard.ts'
+import { isLinkLocal, linkLocalPlace, literalOf, type Zone, zoneOf } from './address-guard.ts'
 
 /** Longer ones are cut by servers and proxies, too. */
 export const urlCharactersMax = 2048
@@ -51,7 +51,7 @@ export function parseWebSeed(text: string, rules: WebSeedRules): WebSeedUrl {
   return { id, url, kind: url.pathname.endsWith('/') ? 'tree' : 'file' }
 }
 
-export const privateHint = 'set webseed.allow_private to let hosts of your own network be asked'
+const privateHint = 'set webseed.allow_private to let hosts of your own network be asked'
 
 function faultOf(url: URL): string | undefined {
   if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'is not https'
@@ -64,7 +64,28 @@ function faultOf(url: URL): string | undefined {
   return literal !== undefined && zoneOf(literal) === 'private' ? queryInside : undefined
 }
 
-export const queryInside = 'has a query and is a private address'
+const queryInside = 'has a query and is a private address'
+
+export interface WebSeedFault {
+  /** What follows the name of a host, or of a web seed. */
+  readonly fault: string
+  readonly hint?: string
+}
+
+/** What cannot be seen in the text of a URL: where its host is. */
+export function faultOfZone(
+  { protocol, search }: URL,
+  zone: Zone,
+  mayBePrivate: boolean,
+): WebSeedFault | undefined {
+  if (zone === 'private' && !mayBePrivate) {
+    return { fault: 'leads to a private address', hint: privateHint }
+  }
+  if (zone === 'public' && protocol === 'http:') {
+    return { fault: 'is public and asked for by http', hint: 'write https://' }
+  }
+  return zone === 'private' && search !== '' ? { fault: queryInside } : undefined
+}
 
 /** The path of a manifest, segment by segment as RFC 3986 writes it; parsePath has accepted it. */
 export function urlOfFile({ url, kind }: WebSeedUrl, path: string): URL {

@@ -4,15 +4,20 @@
  */
 
 import type { Clock } from '../../core/clock.ts'
-import { InvalidInputError } from '../../core/errors.ts'
+import { InvalidInputError, ProtocolError } from '../../core/errors.ts'
 import type { Logger } from '../../core/log.ts'
+import { second } from '../../core/units.ts'
+import { withDeadline } from '../../transfer/ask-sources.ts'
 import type { Source, SourceFinder } from '../../transfer/source.ts'
-import { type Lookup, systemLookup } from './address-guard.ts'
+import { type Lookup, systemLookup, type Zone, zoneOfHost } from './address-guard.ts'
 import { WebClient, type WebClientOptions } from './client.ts'
-import { parseWebSeed, urlOfFile, type WebSeedUrl } from './seed-url.ts'
+import { faultOfZone, parseWebSeed, urlOfFile, type WebSeedUrl } from './seed-url.ts'
 import { type SeededFile, WebSource } from './source.ts'
 
 export type { WebClientOptions as WebSeedOptions } from './client.ts'
+
+/** For the look-up of a host before a pull begins; one that takes longer is judged when it is asked. */
+const hostLookupMs = 5 * second
 
 export interface WebSeedDeps {
   readonly clock: Clock
@@ -47,6 +52,34 @@ export function checkWebSeeds(
     const seed = parseWebSeed(text, options)
     if (files !== undefined) checkFits(seed, files)
   }
+}
+
+/**
+ * The same for the hosts of these URLs, looked up. A name that nobody knows now is no fault: it is tried again
+ * when it is asked, and judged then.
+ */
+export async function checkWebSeedHosts(
+  { clock, lookup = systemLookup }: Pick<WebSeedDeps, 'clock' | 'lookup'>,
+  urls: readonly string[],
+  options: WebClientOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  const checkOne = async (text: string): Promise<void> => {
+    const { id, url } = parseWebSeed(text, options)
+    let zone: Zone
+    try {
+      zone = await withDeadline(clock, hostLookupMs, signal, () => zoneOfHost(url, lookup))
+    } catch (error) {
+      signal.throwIfAborted()
+      if (!(error instanceof ProtocolError)) return
+      throw new InvalidInputError(`the web seed ${id}: ${error.message}`, { cause: error })
+    }
+    const found = faultOfZone(url, zone, options.allowPrivate)
+    if (found === undefined) return
+    const { fault, ...details } = found
+    throw new InvalidInputError(`the web seed ${id} ${fault}`, details)
+  }
+  await Promise.all(urls.map(checkOne))
 }
 
 /** A file named by its hash alone has no path: it can be had from a URL of its own, not from below one. */

@@ -21,6 +21,7 @@ import { encodeManifest, makeManifest, manifestCid } from '../../manifest/manife
 import type { HashPool } from '../../ingest/hash-file.ts'
 import type { Net } from '../../net/net.ts'
 import {
+  checkWebSeedHosts,
   checkWebSeeds,
   openWebSeeds,
   type WebSeedOptions,
@@ -77,6 +78,7 @@ export async function pull(
   }
   // Before anybody is looked for.
   checkWebSeeds(request.webSeeds, deps.webSeeds)
+  await checkWebSeedHosts(deps, request.webSeeds, deps.webSeeds, options.signal)
   const ref = resolveName(deps.store, parseRef(request.ref))
   if (request.hfCache !== undefined && ref.kind !== 'manifest') throw noRepository(request)
   const run =

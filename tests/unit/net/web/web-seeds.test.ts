@@ -1,7 +1,13 @@
 import { expect, test } from 'vitest'
 import { InvalidInputError } from '../../../../src/core/errors.ts'
 import { silentLog } from '../../../../src/core/log.ts'
-import { checkWebSeeds, openWebSeeds, type WebSeedList } from '../../../../src/net/web/web-seeds.ts'
+import { second } from '../../../../src/core/units.ts'
+import {
+  checkWebSeedHosts,
+  checkWebSeeds,
+  openWebSeeds,
+  type WebSeedList,
+} from '../../../../src/net/web/web-seeds.ts'
 import { FakeClock } from '../../../support/fake-clock.ts'
 import { FakeFinder, FakeSource } from '../../../support/fake-source.ts'
 import { testFile } from '../../../support/store-fixture.ts'
@@ -22,6 +28,54 @@ test('one that the user named must be right', () => {
   expect(() => open({ named: ['https://a.example/one.bin'] })).toThrow('one file')
   expect(() => checkWebSeeds(['http://a.example/'], options)).toThrow('is not https')
   checkWebSeeds([tree], options)
+})
+
+const names: Readonly<Record<string, readonly string[]>> = {
+  'a.example': ['8.8.8.8'],
+  'home.example': ['10.0.0.1'],
+  'both.example': ['8.8.8.8', '10.0.0.1'],
+  'near.example': ['169.254.0.7'],
+}
+
+function checkHosts(
+  url: string,
+  { allowPrivate = false, signal = new AbortController().signal, clock = new FakeClock() } = {},
+): Promise<void> {
+  const lookup = (host: string): Promise<readonly string[]> => {
+    if (host === 'silent.example') return new Promise(() => undefined)
+    return names[host] ? Promise.resolve(names[host]) : Promise.reject(new Error('ENOTFOUND'))
+  }
+  return checkWebSeedHosts({ clock, lookup }, [tree, url], { ...options, allowPrivate }, signal)
+}
+
+test('the host of one that the user named must be public, unless others are allowed', async () => {
+  await checkHosts('https://a.example/x?sig=1')
+  for (const host of ['home.example', 'both.example']) {
+    await expect(checkHosts(`https://${host}/m/`)).rejects.toMatchObject({
+      code: 'INVALID_INPUT',
+      message: `the web seed https://${host}/m/ leads to a private address`,
+      hint: expect.stringContaining('webseed.allow_private'),
+    })
+    await checkHosts(`http://${host}/m/`, { allowPrivate: true })
+  }
+  const allowed = { allowPrivate: true }
+  await expect(checkHosts('http://a.example/', allowed)).rejects.toThrow('asked for by http')
+  await expect(checkHosts('https://home.example/x?on=1', allowed)).rejects.toThrow('has a query')
+  const near = checkHosts('http://near.example/', allowed)
+  await expect(near).rejects.toMatchObject({ code: 'INVALID_INPUT' })
+  await expect(near).rejects.toThrow('link-local')
+})
+
+test('a host that is not found now may be later', async () => {
+  await checkHosts('https://unknown.example/')
+  const clock = new FakeClock()
+  const silent = checkHosts('https://silent.example/', { clock })
+  await clock.advance(5 * second)
+  await silent
+  const stop = new AbortController()
+  const stopped = checkHosts('https://silent.example/', { signal: stop.signal })
+  stop.abort(new Error('stopped'))
+  await expect(stopped).rejects.toThrow('stopped')
 })
 
 test('one of a link is left out when it is not', () => {
