@@ -40,7 +40,7 @@ const maxYoungGenerationSizeMb = 4
 /** The entry has this file's extension: .ts from a clone, .js from dist. */
 const entry = new URL(`./worker${extname(import.meta.filename)}`, import.meta.url)
 
-function threadsFor(cores: number): number {
+export function threadsFor(cores: number): number {
   return Math.min(threadsMax, Math.max(1, cores - coresLeft))
 }
 

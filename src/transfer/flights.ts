@@ -5,7 +5,7 @@
 
 import { MiB } from '../core/units.ts'
 import type { SessionFile } from './file-list.ts'
-import { canHedge, type Flight, pickHedge } from './hedge.ts'
+import { canHedge, type Flight, muteIn, pickHedge } from './hedge.ts'
 import type { Peer } from './roster.ts'
 
 /** Asked for or not yet written, over all sources: what bounds a download's memory. */
@@ -95,6 +95,13 @@ export class Flights {
     this.#bytes -= arrival.bytes
     entry.busy -= 1
     return arrival.peer
+  }
+
+  /** Whom to let go before one more source is asked for the chunk. */
+  inTheWay(chunk: number): { flight: Flight; peer: Peer } | undefined {
+    const flight = this.#asked.get(chunk)
+    const peer = flight === undefined ? undefined : muteIn(flight)
+    return flight === undefined || peer === undefined ? undefined : { flight, peer }
   }
 
   /** Others may overtake it from now on. */

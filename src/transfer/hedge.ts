@@ -17,8 +17,16 @@ export interface Flight {
   readonly asks: { readonly peer: Peer; readonly ask: Ask }[]
 }
 
-export function canHedge({ chunk, asks }: Flight, peer: Peer): boolean {
-  return asks.length < asksPerChunkMax && !peer.asks.has(chunk) && peer.holder.claims.has(chunk)
+export function canHedge(flight: Flight, peer: Peer): boolean {
+  const { chunk, asks } = flight
+  const hasRoom = asks.length < asksPerChunkMax || muteIn(flight) !== undefined
+  return hasRoom && !peer.asks.has(chunk) && peer.holder.claims.has(chunk)
+}
+
+/** Of as many sources as may be asked for a chunk, one that is silent and makes room for another one. */
+export function muteIn({ asks }: Flight): Peer | undefined {
+  if (asks.length < asksPerChunkMax) return undefined
+  return asks.find(({ peer }) => peer.score.isSnubbed)?.peer
 }
 
 /** The chunk that takes longest, if this source could be sooner. */

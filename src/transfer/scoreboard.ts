@@ -260,9 +260,10 @@ export class Score {
     if (this.blame.brokenClaims < brokenClaimsMax) this.blame.claimsIgnoredUntilMs = 0
   }
 
-  /** Paused, or not believed. */
+  /** Paused, not believed, or silent with what it was asked: its claims keep nobody waiting. */
   isOut(nowMs: number): boolean {
-    return nowMs < this.blame.pausedUntilMs || nowMs < this.blame.claimsIgnoredUntilMs
+    const isMute = this.#isSnubbed && this.#requests > 0
+    return isMute || nowMs < this.blame.pausedUntilMs || nowMs < this.blame.claimsIgnoredUntilMs
   }
 
   #measureRate(sample: number, isPipeFull: boolean): void {

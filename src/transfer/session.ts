@@ -389,6 +389,11 @@ export class Session {
   }
 
   #ask(peer: Peer, chunk: number): void {
+    const mute = this.#flights.inTheWay(chunk)
+    if (mute !== undefined) {
+      this.#drop(mute.flight, mute.peer)
+      this.#actions.push({ type: 'cancel', source: mute.peer.id, ...nameOf(mute.flight) })
+    }
     const flight = this.#flights.ask(peer, this.#files.ofChunk(chunk), chunk, this.#nowMs)
     if (!peer.isUnlimited) this.#allowance?.spend(flight.bytes)
     const name = nameOf(flight)

@@ -82,6 +82,9 @@ export class Simulation {
   bytesAsked = 0
   bytesInFlightPeak = 0
   openPeak = 0
+  /** The longest time without a new chunk while somebody honest and awake had one that was missing. */
+  idleMsMax = 0
+  #progressAtMs = 0
   readonly #options: SimulationOptions
   readonly #connected = new Map<string, Connected>()
   readonly #asked = new Map<string, Set<string>>()
@@ -187,8 +190,20 @@ export class Simulation {
   }
 
   #tick(): void {
+    if (!this.#canProgress()) this.#progressAtMs = this.nowMs
+    this.idleMsMax = Math.max(this.idleMsMax, this.nowMs - this.#progressAtMs)
     this.apply({ type: 'tick' })
     this.after(tickMs, () => this.#tick())
+  }
+
+  #canProgress(): boolean {
+    return this.#connected.values().some(({ source: { holds, lies, frozen, refuses } }) => {
+      if (lies !== undefined || frozen === true || refuses === true) return false
+      return holds.some((has, file) => {
+        const chunks = has.runs().flatMap(([start, end]) => range(start, end))
+        return chunks.some(chunk => this.held[file]?.has(chunk) === false)
+      })
+    })
   }
 
   #tell(source: string, file: number, gained: (readonly [number, number])[]): void {
@@ -298,6 +313,7 @@ export class Simulation {
         return
       }
       if (this.held[file]?.add(index) !== true) throw new Error(`${name} was written twice`)
+      this.#progressAtMs = this.nowMs
       this.bytesBySource.set(source, (this.bytesBySource.get(source) ?? 0) + length)
       this.apply({ type: 'chunk-verified', source, file, index })
     })
@@ -314,6 +330,10 @@ export class Simulation {
     const [file, index] = name.split('/').map(Number)
     return this.#options.tables[file as number]?.length(index as number) ?? 0
   }
+}
+
+function* range(start: number, end: number): Generator<number> {
+  for (let at = start; at < end; at += 1) yield at
 }
 
 function nameOf({ file, index }: { file: number; index: number }): string {

@@ -387,17 +387,18 @@ test.for([1, 2, 3, 4, 5])(
 )
 
 /** A scenario from a seed: who is there, what is wrong with them, and when they come and go. */
-function scenario(seed: number): { swarm: Simulation; doneBy: number } {
+function scenario(seed: number): { swarm: Simulation; doneBy: number; areAllOpen: boolean } {
   const random = seededRandom(seed)
   const between = (low: number, high: number): number => low + Math.floor(random() * (high - low))
   const tables = model(
     Array.from({ length: between(1, 12) }, () => between(0, 40)),
     between(1, 5) * 256 * KiB > MiB ? MiB : 256 * KiB,
   )
+  const openFilesMax = between(1, 6)
   const swarm = new Simulation({
     tables,
     random,
-    openFilesMax: between(1, 6),
+    openFilesMax,
     bytesInFlightMax: between(2, 40) * MiB,
     writeMs: between(0, 30),
   })
@@ -420,7 +421,11 @@ function scenario(seed: number): { swarm: Simulation; doneBy: number } {
   }
   // Everyone may have left by then; one comes back with everything.
   swarm.after(30 * second, () => swarm.connect(seeder('last', tables)))
-  return { swarm, doneBy: 30 * second + minute + swarm.size / (20 * mbPerSecond) }
+  return {
+    swarm,
+    doneBy: 30 * second + minute + swarm.size / (20 * mbPerSecond),
+    areAllOpen: openFilesMax >= tables.length,
+  }
 }
 
 const seeds = Array.from({ length: 300 }, (_, index) => index)
@@ -435,10 +440,24 @@ test('asks others for what silent sources were asked, within seconds', () => {
   expect(swarm.run(second + 5.5 * second + swarm.size / (15 * mbPerSecond))).toBe(true)
 })
 
+test('a chunk of which three silent sources were asked is asked of one that comes later', () => {
+  const tables = model([1])
+  const swarm = new Simulation({ tables, random: seededRandom(93) })
+  for (const id of ['x', 'y', 'z']) {
+    swarm.after(swarm.nowMs, () => swarm.connect(seeder(id, tables, { frozen: true })))
+  }
+  swarm.after(16 * second, () => swarm.connect(seeder('good', tables)))
+  expect(swarm.run(15 * second)).toBe(false)
+  expect(swarm.requests).toBe(3)
+  expect(swarm.run(17 * second)).toBe(true)
+})
+
 test.for(seeds)('completes whatever the swarm does, seed %i', seed => {
-  const { swarm, doneBy } = scenario(seed)
+  const { swarm, doneBy, areAllOpen } = scenario(seed)
   expect(swarm.run(doneBy)).toBe(true)
   expect(swarm.held.every(({ isFull }) => isFull)).toBe(true)
+  // What silent sources were asked is late after five seconds. Files that only they serve may keep others closed.
+  if (areAllOpen) expect(swarm.idleMsMax).toBeLessThan(10 * second)
   // Asked again: what liars, boasters and silent sources had, and at most two hedges.
   const chunks = swarm.held.reduce((sum, { length }) => sum + length, 0)
   expect(swarm.requests).toBeLessThanOrEqual(3 * chunks + 200)
