@@ -1,7 +1,7 @@
 /**
- * Which chunk to ask a source for next: the most urgent, then the rarest among the sources known. Among
- * equals at random, so that leechers of one seeder soon have different chunks to trade; or in the order
- * of the files, where nobody trades and disks like it better.
+ * Which chunk to ask a source for next: the rarest among the sources known. Among equals at random, so
+ * that leechers of one seeder soon have different chunks to trade; or in the order of the files, where
+ * nobody trades and disks like it better.
  *
  * Chunks are numbered through all files of the download. A holder keeps a short list of candidates;
  * when it runs out, one pass over `wanted AND claimed` (32 chunks a step) collects the next ones. A
@@ -14,8 +14,6 @@ import { lowestBit, NumberSet } from './number-set.ts'
 /** Candidates collected in one pass: at least so many, and this share of what is wanted. */
 const candidatesMin = 64
 const candidatesShare = 64
-
-const priorityMax = 255
 
 /** One source, as the picker sees it. */
 export interface Holder {
@@ -34,11 +32,10 @@ export class Picker {
   readonly #missing = new NumberSet()
   #count = 0
   #availability = new Uint16Array(0)
-  #priority = new Uint8Array(0)
   /** Wanted chunks with a holder. */
   #pickable = 0
   #version = 0
-  /** Version of the last change of priorities or order; candidates collected before it are stale. */
+  /** Version of the last change of order; candidates collected before it are stale. */
   #reorderedAt = 0
   #isInOrder = false
   /** Words of `wanted` outside of these hold no bits. */
@@ -157,13 +154,6 @@ export class Picker {
     return this.#missing.add(chunk)
   }
 
-  /** 0 at first; higher goes before rarer. For readers that wait for a byte range. */
-  prioritize(start: number, end: number, priority: number): void {
-    this.#priority.fill(Math.min(priority, priorityMax), start, end)
-    this.#version += 1
-    this.#reorderedAt = this.#version
-  }
-
   /** The next chunk for this holder, which is then no longer wanted. */
   pick(holder: Holder): number | undefined {
     if (holder.collectedAt < this.#reorderedAt) holder.candidates = []
@@ -193,7 +183,7 @@ export class Picker {
       let bits = (wanted[at] ?? 0) & (claimed[at] ?? 0)
       for (; bits !== 0; bits &= bits - 1) {
         const chunk = at * 32 + lowestBit(bits)
-        const rank = this.#rank(chunk)
+        const rank = this.availability(chunk)
         if (rank > best) continue
         if (rank < best) {
           best = rank
@@ -217,19 +207,11 @@ export class Picker {
     return true
   }
 
-  /** Smaller is picked first. */
-  #rank(chunk: number): number {
-    return ((priorityMax - (this.#priority[chunk] ?? 0)) << 16) | (this.#availability[chunk] ?? 0)
-  }
-
   #grow(): void {
     const length = Math.max(this.#count, this.#availability.length * 2)
     const availability = new Uint16Array(length)
     availability.set(this.#availability)
     this.#availability = availability
-    const priority = new Uint8Array(length)
-    priority.set(this.#priority)
-    this.#priority = priority
   }
 }
 

@@ -75,13 +75,6 @@ export type SessionEvent =
       readonly failure: Failure
       readonly reason: Error
     } & SourceChunk)
-  /** A reader waits for this range of chunks: higher goes first, 0 as at the start. */
-  | {
-      readonly type: 'prioritize'
-      readonly file: number
-      readonly range: Range
-      readonly priority: number
-    }
   /** The limit on the speed of downloads lets more be asked for now. */
   | { readonly type: 'allowed' }
   /** Time passes: several times a second. */

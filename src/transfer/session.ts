@@ -122,11 +122,6 @@ export class Session {
         return this.#found(event)
       case 'request-failed':
         return this.#failed(event)
-      case 'prioritize': {
-        const first = this.#files.get(event.file)?.first ?? 0
-        this.#picker.prioritize(first + event.range[0], first + event.range[1], event.priority)
-        return undefined
-      }
       case 'allowed':
         this.#wakeAll = true
         return undefined

@@ -2,6 +2,9 @@
  * Makes a download fetch first what somebody waits for. A session asks a source for any chunk that it
  * claims, so the claims of every source are passed on in the order in which readers want them: a window
  * that begins small, doubles as it is filled, and jumps to where a reader is.
+ *
+ * A priority in the picker would not do: it orders only what is not asked for yet, and a session keeps up to
+ * 64 MiB asked for, which a reader's first chunk would share the line with. What is hidden is not asked for.
  */
 
 import type { Range } from '../../core/ranges.ts'

@@ -55,20 +55,6 @@ test('picks at random among equals', () => {
   expect(rises).toBeLessThan(350)
 })
 
-test('picks what is urgent before what is rare, also when it became so later', () => {
-  const picker = new Picker(seededRandom(5))
-  wantAll(picker, 400)
-  const [a, b] = [picker.newHolder(), picker.newHolder()]
-  picker.gain(a, 0, 400)
-  picker.gain(b, 300, 400)
-  picker.pick(a)
-  picker.prioritize(350, 360, 7)
-  const urgent = Array.from({ length: 10 }, () => picker.pick(a))
-  expect(urgent.toSorted((a = 0, b = 0) => a - b)).toEqual(
-    Array.from({ length: 10 }, (_, index) => 350 + index),
-  )
-})
-
 test('picks a chunk again once it is wanted again', () => {
   const picker = new Picker(seededRandom(6))
   wantAll(picker, 3)

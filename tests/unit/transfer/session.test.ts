@@ -307,19 +307,6 @@ test('costs the main thread microseconds for each of many chunks', () => {
   expect((user + system) / chunks).toBeLessThan(50)
 })
 
-describe('readers', () => {
-  test('fetches what a reader waits for before anything else', () => {
-    const tables = model([200])
-    const swarm = new Simulation({ tables, random: seededRandom(18), bytesInFlightMax: 2 * MiB })
-    swarm.connect(seeder('a', tables))
-    swarm.run(second / 4)
-    const before = swarm.held[0]?.count ?? 0
-    swarm.apply({ type: 'prioritize', file: 0, range: [150, 160], priority: 9 })
-    while ((swarm.held[0]?.count ?? 0) < before + 14) swarm.run(swarm.nowMs + 10)
-    for (let index = 150; index < 160; index += 1) expect(swarm.held[0]?.has(index)).toBe(true)
-  })
-})
-
 describe('order', () => {
   /** How many of the requests from the last three quarters were for a later chunk than the one before. */
   function ordered(swarm: Simulation): number {
