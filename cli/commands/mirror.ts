@@ -45,7 +45,7 @@ export function define(command: Command, context: Context): void {
     .option('--allow-gated', 'also what the hub gives only to those who accept its terms', false)
     .option(
       '--max-down <RATE>',
-      'bytes per second for this mirror, as in 10MiB or 500KB; the limits of the node hold too',
+      'bytes per second for this mirror, as in 10MiB or 500KB, whoever sends; the limits of the node hold too',
       (text: string) => parseRate(text) ?? 'off',
     )
     .option('--no-seed', 'do not share and do not pin what was fetched')

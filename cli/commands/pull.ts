@@ -60,7 +60,7 @@ export function define(command: Command, context: Context): void {
     )
     .option(
       '--max-down <RATE>',
-      'bytes per second for this pull, as in 10MiB or 500KB; the limits of the node hold too',
+      'bytes per second for this pull, as in 10MiB or 500KB, whoever sends; the limits of the node hold too',
       (text: string) => parseRate(text) ?? 'off',
     )
     .addOption(

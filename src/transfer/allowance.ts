@@ -30,21 +30,60 @@ export async function takeFrom(
   }
 }
 
-/** What both limits allow; the first is nobody else's. */
-export function bothAllow(own: Allowance, shared: Allowance): Allowance {
-  return {
-    get isOpen() {
-      return own.isOpen && shared.isOpen
-    },
-    spend(bytes) {
-      own.spend(bytes)
-      shared.spend(bytes)
-    },
-    whenOpen(use) {
-      let leave = own.whenOpen(() => {
-        leave = shared.whenOpen(use)
+/**
+ * What holds for one download: its own limit for all that it asks for, the node's but for sources on
+ * this machine or its LAN.
+ */
+export class DownloadLimits {
+  readonly #near: readonly Allowance[]
+  readonly #far: readonly Allowance[]
+  /** What something was held back by, and is not waited for yet. */
+  readonly #closed = new Set<Allowance>()
+  /** How to stop waiting for each. */
+  readonly #waits = new Map<Allowance, () => void>()
+
+  constructor({ own, node }: { own?: Allowance | undefined; node?: Allowance | undefined }) {
+    const of = (...limits: (Allowance | undefined)[]): Allowance[] =>
+      limits.filter(limit => limit !== undefined)
+    this.#near = of(own)
+    this.#far = of(own, node)
+  }
+
+  get isWaiting(): boolean {
+    return this.#waits.size > 0
+  }
+
+  /** False is remembered: `awaitTurns` then waits for what said no. */
+  allow(isNear: boolean): boolean {
+    const closed = this.#of(isNear).find(({ isOpen }) => !isOpen)
+    if (closed !== undefined) this.#closed.add(closed)
+    return closed === undefined
+  }
+
+  /** A negative number gives back. */
+  spend(isNear: boolean, bytes: number): void {
+    for (const limit of this.#of(isNear)) limit.spend(bytes)
+  }
+
+  /** Calls `use` in the turn of each limit that held something back: one may be open long before the other. */
+  awaitTurns(use: () => void): void {
+    for (const limit of this.#closed) {
+      if (this.#waits.has(limit)) continue
+      const leave = limit.whenOpen(() => {
+        this.#waits.delete(limit)
+        use()
       })
-      return () => leave()
-    },
+      this.#waits.set(limit, leave)
+    }
+    this.#closed.clear()
+  }
+
+  leave(): void {
+    for (const leave of this.#waits.values()) leave()
+    this.#waits.clear()
+  }
+
+  #of(isNear: boolean): readonly Allowance[] {
+    return isNear ? this.#near : this.#far
   }
 }

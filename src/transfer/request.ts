@@ -95,8 +95,10 @@ export interface DownloadOptions {
   readonly signal: AbortSignal
   /** Multiaddrs from the link or --peer. */
   readonly peers: readonly string[]
-  /** The limit on the speed of downloads. None when left out. */
+  /** The node's limit on the speed of downloads, from which the LAN is exempt. None when left out. */
   readonly allowance?: Allowance | undefined
+  /** This download's own, whoever sends. None when left out. */
+  readonly ownAllowance?: Allowance | undefined
   /** sequential: among equally rare chunks the first ones of the first files. rarest when left out. */
   readonly order?: 'rarest' | 'sequential' | undefined
   /** Give up with NotFoundError or UnavailableError when nobody served a byte for so long. */

@@ -7,15 +7,15 @@ import type { Bitfield } from '../core/bitfield.ts'
 import { LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
 import type { Range } from '../core/ranges.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
-import type { Allowance } from './allowance.ts'
+import type { DownloadLimits } from './allowance.ts'
 import type { Source, SourceId } from './source.ts'
 
 export interface SessionOptions {
   readonly files: number
   /** 0 <= n < 1. */
   readonly random: () => number
-  /** The limit on the speed of downloads, which the bytes asked for count against. None when left out. */
-  readonly allowance?: Pick<Allowance, 'isOpen' | 'spend'> | undefined
+  /** Limits on the speed, which the bytes asked for count against. None when left out. */
+  readonly limits?: Pick<DownloadLimits, 'allow' | 'spend'> | undefined
   readonly openFilesMax?: number
   readonly bytesInFlightMax?: number
   /** Among equally rare chunks, the first ones of the first files. */
@@ -42,7 +42,7 @@ export type SessionEvent =
       readonly type: 'source-added'
       readonly source: SourceId
       readonly requestsMax: number | undefined
-      /** No limit on the speed of downloads applies to it. */
+      /** The node's limit on the speed of downloads does not apply to it. */
       readonly isUnlimited?: boolean | undefined
     }
   | { readonly type: 'source-gone'; readonly source: SourceId }
@@ -75,7 +75,7 @@ export type SessionEvent =
       readonly failure: Failure
       readonly reason: Error
     } & SourceChunk)
-  /** The limit on the speed of downloads lets more be asked for now. */
+  /** A limit on the speed that held something back lets more be asked for now. */
   | { readonly type: 'allowed' }
   /** Time passes: several times a second. */
   | { readonly type: 'tick' }

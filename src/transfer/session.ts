@@ -2,8 +2,7 @@
  * One model's download as a pure state machine: events in, actions out; no I/O, no clock, no await.
  * Decides which chunk is asked of which source, when an answer is late, who is believed, which files
  * are open, and when a file is whole. A wanted chunk is always in exactly one of these: wanted in the
- * picker, asked of one to three sources, arriving (being checked and written), or held. A little over 400
- * lines, since each event changes what all others see; what could be told apart is (files, flights, roster, picker).
+ * picker, asked of one to three sources, arriving (being checked and written), or held.
  */
 
 import { ProtocolError } from '../core/errors.ts'
@@ -30,20 +29,19 @@ export class Session {
   readonly #picker: Picker
   readonly #roster: Roster
   readonly #flights: Flights
-  readonly #allowance: SessionOptions['allowance']
+  readonly #limits: SessionOptions['limits']
   #actions: SessionAction[] = []
   #nowMs = 0
   /** Every source may have something new to do, not only the one an event was about. */
   #wakeAll = false
   #turn = 0
   #saidNeed = false
-  #isHeldBack = false
   readonly #isSequential: boolean
 
   constructor(options: SessionOptions) {
     this.#files = new FileList(options.files, options.openFilesMax)
     this.#flights = new Flights(options.bytesInFlightMax)
-    this.#allowance = options.allowance
+    this.#limits = options.limits
     this.#picker = new Picker(options.random)
     this.#isSequential = options.isSequential ?? false
     this.#picker.isInOrder = this.#isSequential
@@ -69,11 +67,6 @@ export class Session {
     return this.#flights.isEmpty && this.#picker.pickable === 0
   }
 
-  /** More would have been asked for if the allowance were open: say `allowed` when it is. */
-  get isHeldBack(): boolean {
-    return this.#isHeldBack
-  }
-
   /** Sources that delivered within so many milliseconds before now. */
   activeSources(withinMs: number): number {
     return this.#roster.activeSince(this.#nowMs - withinMs)
@@ -83,7 +76,6 @@ export class Session {
   apply(event: SessionEvent, nowMs: number): SessionAction[] {
     this.#nowMs = nowMs
     this.#actions = []
-    this.#isHeldBack = false
     const peer = this.#react(event)
     this.#openFiles()
     if (this.#wakeAll) this.#fillAll()
@@ -231,7 +223,7 @@ export class Session {
     const isReclaimed = peer.asks.get(flight.chunk)?.isReclaimed === true
     this.#drop(flight, peer)
     // It sent nothing; what is cancelled may be on its way, and counts.
-    if (!peer.isUnlimited) this.#allowance?.spend(-flight.bytes)
+    this.#limits?.spend(peer.isUnlimited, -flight.bytes)
     switch (event.failure) {
       case 'gone':
         // Its source-gone follows; asking it again until then would only fail again.
@@ -365,11 +357,8 @@ export class Session {
 
   #fill(peer: Peer): void {
     while (!this.#flights.isFull && peer.score.hasRoom(this.#nowMs)) {
-      if (!peer.isUnlimited && this.#allowance?.isOpen === false) {
-        // Looked at again when it opens: whether there is something to ask for is found out then.
-        this.#isHeldBack = true
-        return
-      }
+      // Looked at again when it opens: whether there is something to ask for is found out then.
+      if (this.#limits?.allow(peer.isUnlimited) === false) return
       const late = this.#flights.pickLate(peer)
       const chunk = late ?? this.#picker.pick(peer.holder) ?? this.#hedge(peer)
       if (chunk === undefined) return
@@ -390,7 +379,7 @@ export class Session {
       this.#actions.push({ type: 'cancel', source: mute.peer.id, ...nameOf(mute.flight) })
     }
     const flight = this.#flights.ask(peer, this.#files.ofChunk(chunk), chunk, this.#nowMs)
-    if (!peer.isUnlimited) this.#allowance?.spend(flight.bytes)
+    this.#limits?.spend(peer.isUnlimited, flight.bytes)
     const name = nameOf(flight)
     this.#actions.push({ type: 'request', source: peer.id, ...name, length: flight.bytes })
   }

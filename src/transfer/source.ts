@@ -74,7 +74,7 @@ export interface Source {
   readonly kind: 'peer' | 'web-seed'
   /** Requests it takes at a time, as it said itself. 64 when it did not. */
   readonly requestsMax?: number
-  /** On this machine or its LAN: no limit on the speed of downloads applies. False when left out. */
+  /** On this machine or its LAN: the node's limit on the speed of downloads does not apply. False when left out. */
   readonly isUnlimited?: boolean
   /**
    * Aborted, with the reason, when the source is gone. One that comes back is a new Source with the

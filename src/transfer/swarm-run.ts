@@ -7,6 +7,7 @@ import { BufferPool } from '../core/buffers.ts'
 import { UnavailableError } from '../core/errors.ts'
 import { second } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
+import { DownloadLimits } from './allowance.ts'
 import { type ChunkOutcome, fetchChunk } from './chunk-fetch.ts'
 import type {
   DownloadDeps,
@@ -54,8 +55,7 @@ export class SwarmRun {
   #localWork = 0
   #progressAtMs: number
   #noticeAtMs = -Infinity
-  /** While it waits for its turn to ask for more. */
-  #leaveAllowance: (() => void) | undefined
+  readonly #limits: DownloadLimits
 
   constructor(
     deps: DownloadDeps,
@@ -81,10 +81,11 @@ export class SwarmRun {
     for (const [file, { root }] of request.files.entries()) {
       this.#fileByRoot.set(root.toString(), file)
     }
+    this.#limits = new DownloadLimits({ own: options.ownAllowance, node: options.allowance })
     this.#session = new Session({
       files: request.files.length,
       random: () => deps.random(),
-      allowance: options.allowance,
+      limits: this.#limits,
       isSequential: options.order === 'sequential',
     })
     this.#progressAtMs = deps.clock.monotonic()
@@ -111,7 +112,7 @@ export class SwarmRun {
     } finally {
       signal.removeEventListener('abort', onAbort)
       this.#stop.abort()
-      this.#leaveAllowance?.()
+      this.#limits.leave()
       this.#sources.cancelAll()
       while (this.#tasks.size > 0) await Promise.all(this.#tasks)
       await this.#files.close()
@@ -141,14 +142,7 @@ export class SwarmRun {
     if (this.#stop.signal.aborted) return
     for (const action of this.#session.apply(event, this.#deps.clock.monotonic())) this.#act(action)
     if (this.#session.isDone) this.#finished.resolve()
-    else if (this.#session.isHeldBack) this.#awaitAllowance()
-  }
-
-  #awaitAllowance(): void {
-    this.#leaveAllowance ??= this.#options.allowance?.whenOpen(() => {
-      this.#leaveAllowance = undefined
-      this.#apply({ type: 'allowed' })
-    })
+    else this.#limits.awaitTurns(() => this.#apply({ type: 'allowed' }))
   }
 
   #act(action: SessionAction): void {
@@ -349,7 +343,7 @@ export class SwarmRun {
       await clock.sleep(tickMs, this.#stop.signal)
       this.#apply({ type: 'tick' })
       // What holds it up is here, and not that nobody serves.
-      if (this.#localWork > 0 || this.#leaveAllowance !== undefined) this.#progressed()
+      if (this.#localWork > 0 || this.#limits.isWaiting) this.#progressed()
       const idleMs = clock.monotonic() - this.#progressAtMs
       if (idleMs > this.#options.patienceMs) throw this.#givenUp()
     }

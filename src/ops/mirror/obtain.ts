@@ -10,7 +10,6 @@ import type { Hub } from '../../hub/hub.ts'
 import { statLink } from '../../store/files.ts'
 import type { NewFile } from '../../store/new-file.ts'
 import type { Origin } from '../../store/store.ts'
-import { bothAllow } from '../../transfer/allowance.ts'
 import { localFile, type MirrorFileDeps, type MirrorJob, obtainFile } from './file.ts'
 import { guessedBytesMin, type LocalTensors, localTensorsOf, openGuess } from './guess.ts'
 import { type Obtained } from './keep.ts'
@@ -75,7 +74,8 @@ export async function obtainAll(
     folder: run.folder,
     placeOf: run.placeOf,
     hubUrl: run.info.gated === false ? hub.treeUrl(run.info, run.info.commit) : undefined,
-    allowance: own === undefined ? down : bothAllow(own, down),
+    allowance: down,
+    ownAllowance: own,
     progress,
     options,
   })

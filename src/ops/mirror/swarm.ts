@@ -31,6 +31,8 @@ export interface SwarmWork {
   /** Where the hub serves the commit's files; undefined when it gives them to some only. */
   readonly hubUrl: string | undefined
   readonly allowance: Allowance
+  /** Of this mirror alone. */
+  readonly ownAllowance: Allowance | undefined
   readonly progress: MirrorProgress
   readonly options: OperationOptions
 }
@@ -72,6 +74,7 @@ export async function obtainFromSwarm(deps: MirrorDeps, work: SwarmWork): Promis
         signal,
         peers: [],
         allowance: work.allowance,
+        ownAllowance: work.ownAllowance,
         patienceMs: stallMs,
         onProgress: ({ bytesDone, sources: count }) => progress.together(bytesDone, count),
         onNotice,

@@ -29,7 +29,6 @@ import {
 } from '../../net/web/web-seeds.ts'
 import type { NewFile } from '../../store/new-file.ts'
 import type { Store } from '../../store/store.ts'
-import { bothAllow } from '../../transfer/allowance.ts'
 import { download } from '../../transfer/download.ts'
 import type {
   DownloadDeps,
@@ -168,7 +167,7 @@ async function pullModel(deps: PullDeps, ref: ModelRef, asked: Asked): Promise<R
   const keys = [cid, ...files.map(({ root }) => root)]
   const { folder } = target
   const fetching = downloadOptions(deps, asked, peers, stallPatienceMs)
-  const fetchWhole = openWholeFetch(deps, { folder, allowance: fetching.allowance })
+  const fetchWhole = openWholeFetch(deps, { folder, ...fetching })
   try {
     const result = await download(
       { ...deps, finder: webSeeds.finderOver(deps.finder), fetchWhole },
@@ -287,10 +286,9 @@ function downloadOptions(
   return {
     signal: options.signal,
     peers,
-    allowance:
-      request.maxDown === undefined
-        ? down
-        : bothAllow(new RateLimit(deps.clock, request.maxDown), down),
+    allowance: down,
+    ownAllowance:
+      request.maxDown === undefined ? undefined : new RateLimit(deps.clock, request.maxDown),
     order: request.order,
     patienceMs: request.findTimeoutMs ?? patienceMs,
     onProgress: ({ sources, ...progress }) => meter.report({ ...progress, peers: sources }),

@@ -25,8 +25,10 @@ export interface WholeFetchDeps {
 export interface WholeFetchOptions {
   /** Absolute; every file lies below it. */
   readonly folder: string
-  /** The limit on the speed of downloads. */
-  readonly allowance: Allowance | undefined
+  /** The node's limit on the speed of downloads. */
+  readonly allowance?: Allowance | undefined
+  /** Of this download alone. */
+  readonly ownAllowance?: Allowance | undefined
 }
 
 export function openWholeFetch(deps: WholeFetchDeps, options: WholeFetchOptions): FetchWhole {
@@ -64,7 +66,7 @@ async function fetchRight(
   const { file } = job
   for (;;) {
     const isMixed = partial.held.count > 0
-    await fetchMissing(job, partial, options.allowance)
+    await fetchMissing(job, partial, options)
     const hashed = await pool.hashFile(partial.path, { signal: job.signal })
     if (sameCid(hashed.root, file.root)) return hashed
     if (!isMixed) {
@@ -79,13 +81,16 @@ async function fetchRight(
 async function fetchMissing(
   { file, source, signal, unneeded, onBytes }: WholeFetch,
   partial: HubPartial,
-  allowance: Allowance | undefined,
+  { allowance, ownAllowance }: WholeFetchOptions,
 ): Promise<void> {
   const { root } = file
   const until = AbortSignal.any([signal, unneeded, source.closed])
   const fetchOne = async (range: { start: number; end: number }, inner: AbortSignal) => {
     const length = range.end - range.start
-    if (allowance !== undefined) await takeFrom(allowance, length, inner)
+    // Its own first: what is taken of the node's then is not kept from others.
+    for (const limit of [ownAllowance, allowance]) {
+      if (limit !== undefined) await takeFrom(limit, length, inner)
+    }
     const ask = { root, index: 0, offset: range.start, length }
     const bytes = await source.fetchChunk(ask, { signal: inner })
     if (bytes.length !== length) throw new ProtocolError(`${bytes.length} bytes, not ${length}`)

@@ -1,10 +1,10 @@
-/** The limit on the speed of downloads, where it acts: what a session asks for. */
+/** The limits on the speed of downloads, where they act: what a session asks for. */
 
 import { expect, test } from 'vitest'
 import { Bitfield } from '../../../src/core/bitfield.ts'
 import { RateLimit } from '../../../src/core/rate-limit.ts'
 import { KiB, MiB, second } from '../../../src/core/units.ts'
-import { bothAllow } from '../../../src/transfer/allowance.ts'
+import { DownloadLimits } from '../../../src/transfer/allowance.ts'
 import type { Failure, SessionEvent } from '../../../src/transfer/session-events.ts'
 import { Session } from '../../../src/transfer/session.ts'
 import { FakeClock } from '../../support/fake-clock.ts'
@@ -23,14 +23,13 @@ const table = tableOfLengths(
 class Run {
   readonly session: Session
   readonly bySource = new Map<string, number>()
-  readonly #limit: RateLimit
+  readonly #limits: DownloadLimits
   readonly #clock: FakeClock
-  #isWaiting = false
 
-  constructor(clock: FakeClock, limit: RateLimit) {
+  constructor(clock: FakeClock, node?: RateLimit, own?: RateLimit) {
     this.#clock = clock
-    this.#limit = limit
-    this.session = new Session({ files: 1, random: seededRandom(1), allowance: limit })
+    this.#limits = new DownloadLimits({ own, node })
+    this.session = new Session({ files: 1, random: seededRandom(1), limits: this.#limits })
     this.apply({ type: 'file-known', file: 0, table })
     this.apply({ type: 'file-opened', file: 0, held: new Bitfield(chunks) })
   }
@@ -65,12 +64,7 @@ class Run {
         this.apply({ type: 'chunk-verified', ...name })
       })
     }
-    if (!this.session.isHeldBack || this.#isWaiting) return
-    this.#isWaiting = true
-    this.#limit.whenOpen(() => {
-      this.#isWaiting = false
-      this.apply({ type: 'allowed' })
-    })
+    this.#limits.awaitTurns(() => this.apply({ type: 'allowed' }))
   }
 }
 
@@ -165,43 +159,73 @@ test('a download held back for long is not given up, and lets go of the limit wh
   expect(limit.isOpen).toBe(true)
 })
 
-test('two limits allow what the tighter one does', async () => {
+test('its own limit holds for a source on the LAN, too, and for all of them together', async () => {
   const clock = new FakeClock()
-  const own = new RateLimit(clock, 100 * KiB)
-  const shared = new RateLimit(clock, MiB)
-  const both = bothAllow(own, shared)
-  let bytes = 0
-  const use = (): void => {
-    while (both.isOpen) {
-      both.spend(10 * KiB)
-      bytes += 10 * KiB
-    }
-    both.whenOpen(use)
-  }
-  both.whenOpen(use)
+  const node = new RateLimit(clock)
+  const run = new Run(clock, node, new RateLimit(clock, 4 * MiB))
+  run.add('near', true)
+  run.add('far')
   await clock.advance(10 * second)
-  expect(Math.abs(bytes / (1000 * KiB) - 1)).toBeLessThan(0.05)
-  own.set(undefined)
-  const before = bytes
-  await clock.advance(10 * second)
-  expect(Math.abs((bytes - before) / (10 * MiB) - 1)).toBeLessThan(0.05)
+  expect(run.bytes).toBeGreaterThan(38 * MiB)
+  expect(run.bytes).toBeLessThan(42 * MiB)
 })
 
-test('leaving both ends the wait wherever it is', async () => {
+test('the node’s limit holds back the far sources, and only them, while its own is open', async () => {
+  const clock = new FakeClock()
+  const run = new Run(clock, new RateLimit(clock, 256 * KiB), new RateLimit(clock, 4 * MiB))
+  run.add('far')
+  run.add('near', true)
+  await clock.advance(10 * second)
+  expect(run.bytes).toBeGreaterThan(38 * MiB)
+  expect(run.bytes).toBeLessThan(42 * MiB)
+  expect(run.bySource.get('far')).toBeLessThan(2.7 * MiB)
+})
+
+test('of two limits the tighter one holds', async () => {
+  for (const [node, own] of [
+    [MiB, 4 * MiB],
+    [4 * MiB, MiB],
+  ]) {
+    const clock = new FakeClock()
+    const run = new Run(clock, new RateLimit(clock, node), new RateLimit(clock, own))
+    run.add('far')
+    await clock.advance(10 * second)
+    expect(run.bytes).toBeGreaterThan(9.5 * MiB)
+    expect(run.bytes).toBeLessThan(10.5 * MiB)
+  }
+})
+
+test('a download keeps to its own limit with sources on the LAN', async () => {
+  const file = testFile('near', [64 * KiB, 64 * KiB, 64 * KiB, 64 * KiB])
+  await using fixture = await openDownloadFixture([
+    Object.assign(new FakeSource('a', [file]), { isUnlimited: true }),
+  ])
+  const startMs = fixture.clock.monotonic()
+  const ownAllowance = new RateLimit(fixture.clock, 32 * KiB)
+  await fixture.download({ 'a.bin': file }, { ownAllowance })
+  // The last chunk is asked for when those before it are paid off.
+  expect(fixture.clock.monotonic() - startMs).toBeGreaterThan(5.5 * second)
+})
+
+test('leaving ends the waits for both', async () => {
   const clock = new FakeClock()
   const own = new RateLimit(clock, MiB)
-  const shared = new RateLimit(clock, MiB)
+  const node = new RateLimit(clock, MiB)
   const never = (): never => {
     throw new Error('left before')
   }
-  own.spend(KiB)
-  bothAllow(own, shared).whenOpen(never)()
-  shared.spend(MiB)
-  const leave = bothAllow(own, shared).whenOpen(never)
+  const limits = new DownloadLimits({ own, node })
+  node.spend(MiB)
+  expect(limits.allow(false)).toBe(false)
+  own.spend(MiB)
+  expect(limits.allow(true)).toBe(false)
+  limits.awaitTurns(never)
+  expect(limits.isWaiting).toBe(true)
   await clock.advance(100)
-  leave()
+  limits.leave()
+  expect(limits.isWaiting).toBe(false)
   await clock.advance(5 * second)
-  expect(own.isOpen && shared.isOpen).toBe(true)
+  expect(own.isOpen && node.isOpen).toBe(true)
 })
 
 /** As a download does, four times a second. */
