@@ -5,6 +5,7 @@
  */
 
 import type { PeerId } from '@libp2p/interface'
+import type { Multiaddr } from '@multiformats/multiaddr'
 import { AsyncQueue } from '../core/async.ts'
 import type { CID } from '../core/cid.ts'
 import type { Clock } from '../core/clock.ts'
@@ -14,6 +15,7 @@ import { minute, second } from '../core/units.ts'
 import type { FindOptions, FoundSource, Source, SourceFinder } from '../transfer/source.ts'
 import { parsePeerAddress, type PeerHint } from './addresses.ts'
 import type { Dht } from './dht/dht.ts'
+import { dialFailure } from './dial-failure.ts'
 import { keyOf } from './swarm/have-feed.ts'
 import type { Swarm } from './swarm/swarm.ts'
 
@@ -53,8 +55,7 @@ export function openFinder(deps: FinderDeps): SourceFinder {
     async *find(keys, options) {
       // Parsed before the first round: a malformed address is the caller's mistake, not a dead peer.
       const given = options.peers.map(text => parsePeerAddress(text, 'the peer address'))
-      const hints = given.map(({ peer, address }) => ({ peer, addresses: [address] }))
-      const search = new Search(deps, keys, hints, options)
+      const search = new Search(deps, keys, byPeer(given), options)
       try {
         yield* search.results()
       } finally {
@@ -76,7 +77,9 @@ interface Candidate {
 class Search {
   readonly #deps: FinderDeps
   readonly #keys: readonly CID[]
-  readonly #given: readonly PeerHint[]
+  /** By the peer's id. */
+  readonly #given: ReadonlyMap<string, PeerHint>
+  readonly #onUnreached: FindOptions['onUnreached']
   readonly #stop = new AbortController()
   readonly #signal: AbortSignal
   readonly #queue = new AsyncQueue<FoundSource>()
@@ -88,12 +91,13 @@ class Search {
   constructor(
     deps: FinderDeps,
     keys: readonly CID[],
-    given: readonly PeerHint[],
-    { signal }: FindOptions,
+    given: ReadonlyMap<string, PeerHint>,
+    { signal, onUnreached }: FindOptions,
   ) {
     this.#deps = deps
     this.#keys = distinct(keys)
     this.#given = given
+    this.#onUnreached = onUnreached
     this.#signal = AbortSignal.any([signal, this.#stop.signal])
   }
 
@@ -129,7 +133,7 @@ class Search {
   }
 
   async #round(round: number): Promise<void> {
-    for (const hint of [...this.#given, ...this.#deps.lanPeers()]) this.#hint(hint)
+    for (const hint of [...this.#given.values(), ...this.#deps.lanPeers()]) this.#hint(hint)
     // Those that were found in earlier rounds and may be back.
     for (const candidate of this.#candidates.values()) this.#dialWhenDue(candidate)
     const lookupMs = round === 1 ? firstLookupMs : laterLookupMs
@@ -144,6 +148,10 @@ class Search {
       const soon = AbortSignal.any([this.#signal, AbortSignal.timeout(dialGraceMs)])
       await this.#quietly('peer exchange', this.#exchange(soon))
       await this.#dialsSettled()
+      for (const name of this.#given.keys()) {
+        const candidate = this.#candidates.get(name)
+        if (candidate?.dialing === true) this.#unreached(name, 'no answer so far')
+      }
     }
   }
 
@@ -181,8 +189,11 @@ class Search {
   }
 
   #hint(hint: PeerHint): void {
-    if (hint.peer.equals(this.#deps.self)) return
     const name = hint.peer.toString()
+    if (hint.peer.equals(this.#deps.self)) {
+      this.#unreached(name, 'that is this node')
+      return
+    }
     const known = this.#candidates.get(name)
     if (known !== undefined) {
       // The newest word on where a peer is: it may have moved since the last failure.
@@ -228,12 +239,19 @@ class Search {
       const waitMs = Math.min(lastRedialMs, firstRedialMs * 2 ** candidate.failures)
       candidate.failures += 1
       candidate.nextMs = clock.monotonic() + waitMs
+      const peer = hint.peer.toString()
+      this.#unreached(peer, dialFailure(error))
       log.debug('a source was not reached', {
-        peer: hint.peer.toString(),
+        peer,
         retryMs: waitMs,
         error: messageOf(error),
       })
     }
+  }
+
+  /** Of those that a person named, and only of those. */
+  #unreached(peer: string, reason: string): void {
+    if (this.#given.has(peer)) this.#onUnreached?.(peer, reason)
   }
 
   /** All dials are done, or a few seconds have passed. */
@@ -249,6 +267,18 @@ class Search {
     enough.abort()
     this.#signal.throwIfAborted()
   }
+}
+
+/** A peer that is given with several addresses is dialled at all of them. */
+function byPeer(
+  given: readonly { readonly peer: PeerId; readonly address: Multiaddr }[],
+): Map<string, PeerHint> {
+  const hints = new Map<string, PeerHint>()
+  for (const { peer, address } of given) {
+    const before = hints.get(peer.toString())?.addresses ?? []
+    hints.set(peer.toString(), { peer, addresses: [...before, address] })
+  }
+  return hints
 }
 
 /** Each once: a file's root and its whole SHA-256 are the same CID when it has one chunk. */

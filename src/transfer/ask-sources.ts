@@ -23,6 +23,8 @@ import type { FindOptions, Source, SourceFinder } from './source.ts'
 export const answerMs = 30 * second
 /** Silent ones must not keep us from asking those that answer. */
 const asksInFlightMax = 16
+/** Named in the message when nobody was found. */
+const unreachedShown = 3
 
 export interface AskDeps {
   readonly finder: SourceFinder
@@ -64,6 +66,8 @@ class Asking<T> {
   readonly #sources = new Set<Source>()
   #waiting: Source[] = []
   readonly #asked = new Set<Source>()
+  /** Given peers, by their ids, and why nobody could ask them. */
+  readonly #unreached = new Map<string, string>()
 
   constructor(deps: AskDeps, question: Question<T>, options: AskOptions) {
     this.#deps = deps
@@ -92,8 +96,16 @@ class Asking<T> {
   async #find(): Promise<void> {
     const { keys } = this.#question
     const { peers } = this.#options
-    for await (const found of this.#deps.finder.find(keys, { peers, signal: this.#signal })) {
-      if (found.type === 'source') this.#sources.add(found.source)
+    const onUnreached = (peer: string, reason: string): void => {
+      this.#unreached.set(peer, reason)
+      this.#options.onUnreached?.(peer, reason)
+    }
+    const options = { peers, onUnreached, signal: this.#signal }
+    for await (const found of this.#deps.finder.find(keys, options)) {
+      if (found.type === 'source') {
+        this.#sources.add(found.source)
+        this.#unreached.delete(found.source.id)
+      }
       const again = found.type === 'source' ? [found.source] : [...this.#sources]
       this.#waiting = [...new Set([...this.#waiting, ...again])]
       this.#askNext()
@@ -140,8 +152,14 @@ class Asking<T> {
     const count = this.#sources.size
     const few = count === 0 ? 'no source was found' : 'the one source found does not have it'
     const asked = count > 1 ? `none of the ${count} sources found has it` : few
-    return new NotFoundError(`${this.#question.what}: ${asked}`, {
-      hint: 'check the reference, or name a peer that has it with --peer',
+    const failed = [...this.#unreached].map(([peer, why]) => `; ${peer} was not reached: ${why}`)
+    const more = failed.length > unreachedShown ? '; and others were not' : ''
+    const told = failed.slice(0, unreachedShown).join('') + more
+    return new NotFoundError(`${this.#question.what}: ${asked}${told}`, {
+      hint:
+        failed.length === 0
+          ? 'check the reference, or name a peer that has it with --peer'
+          : 'compare the address with the one that its own status shows, and see that its port is open',
     })
   }
 }

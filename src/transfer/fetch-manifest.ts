@@ -13,7 +13,7 @@ export async function fetchManifest(
     readonly store: Pick<DownloadDeps['store'], 'manifestBlock'>
   },
   manifest: CID,
-  options: Pick<DownloadOptions, 'signal' | 'peers' | 'patienceMs' | 'onNotice'>,
+  options: Pick<DownloadOptions, 'signal' | 'peers' | 'patienceMs' | 'onNotice' | 'onUnreached'>,
 ): Promise<FetchedManifest> {
   const known = deps.store.manifestBlock(manifest)
   const block = known ?? (await fetchBlock())

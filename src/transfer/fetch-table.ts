@@ -21,7 +21,7 @@ export async function fetchFileTable(
     readonly store: Pick<DownloadDeps['store'], 'chunkTable'>
   },
   key: CID,
-  options: Pick<DownloadOptions, 'signal' | 'peers' | 'patienceMs' | 'onNotice'>,
+  options: Pick<DownloadOptions, 'signal' | 'peers' | 'patienceMs' | 'onNotice' | 'onUnreached'>,
 ): Promise<FetchedTable> {
   const known = deps.store.chunkTable(key)
   if (known !== undefined) return { root: rootOf(known), table: known, blame: undefined }

@@ -107,6 +107,8 @@ export interface DownloadOptions {
   readonly onProgress: (progress: DownloadProgress) => void
   /** Worth a line on the terminal: a source banned, nobody left to serve. */
   readonly onNotice: (level: 'info' | 'warn', message: string) => void
+  /** One of `peers`, by its id, could not be reached: each time, with the reason in plain words. */
+  readonly onUnreached?: ((peer: string, reason: string) => void) | undefined
   /** The chunks of a file are known; none of them was asked for yet. */
   readonly onTable?: ((root: CID, table: ChunkTable) => void) | undefined
 }

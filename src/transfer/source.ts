@@ -109,6 +109,8 @@ export interface Source {
 export interface FindOptions extends SourceOptions {
   /** Multiaddrs worth dialling first: from a link or --peer. */
   readonly peers: readonly string[]
+  /** Each time that one of those peers, by its id, could not be reached; with the reason in plain words. */
+  readonly onUnreached?: ((peer: string, reason: string) => void) | undefined
 }
 
 export interface SourceFinder {

@@ -172,8 +172,8 @@ export class SwarmRun {
 
   async #findSources(): Promise<void> {
     const { keys } = this.#request
-    const { peers } = this.#options
-    const find = this.#deps.finder.find(keys, { peers, signal: this.#stop.signal })
+    const { peers, onUnreached } = this.#options
+    const find = this.#deps.finder.find(keys, { peers, onUnreached, signal: this.#stop.signal })
     for await (const found of find) {
       if (found.type === 'source') this.#sources.add(found.source)
       // Whoever knows the chunks had the time to say so.

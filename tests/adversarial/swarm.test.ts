@@ -6,6 +6,8 @@ import type { CID } from '../../src/core/cid.ts'
 import { InvalidInputError, ProtocolError, UnavailableError } from '../../src/core/errors.ts'
 import { KiB, MiB } from '../../src/core/units.ts'
 import { verifyDigest, verifyTable } from '../../src/dag/verify.ts'
+import type { PeerHint } from '../../src/net/addresses.ts'
+import { dialFailure } from '../../src/net/dial-failure.ts'
 import { requestsInFlightMax } from '../../src/net/swarm/served-peer.ts'
 import type { HaveUpdate, Source } from '../../src/transfer/source.ts'
 import { openSwarmNode, type SwarmNode, until } from '../support/libp2p-pair.ts'
@@ -352,3 +354,27 @@ test('whoever is connected for another reason becomes a source by itself', async
   await expect.poll(() => a.swarm.sources().map(({ id }) => id)).toEqual([b.id])
   await expect.poll(() => b.swarm.sources().map(({ id }) => id)).toEqual([a.id])
 })
+
+test('says in plain words why a peer was not reached', async () => {
+  await using node = await openSwarmNode()
+  await using other = await openSwarmNode()
+  const hint = await closedNode()
+  const at = other.libp2p.getMultiaddrs().map(address => address.decapsulate('/p2p'))
+  const failure = async (addresses: PeerHint['addresses']): Promise<string> => {
+    const error = await node.swarm.connect({ ...hint, addresses }, options).catch(caught => caught)
+    return dialFailure(error)
+  }
+  const refused = /^connection refused \(127\.0\.0\.1:\d+\)/u
+  expect(await failure(hint.addresses)).toMatch(refused)
+  const another = `another peer answers there (${other.id})`
+  expect(await failure(at)).toContain(another)
+  const both = await failure([...hint.addresses, ...at])
+  expect(both).toMatch(refused)
+  expect(both).toContain(another)
+})
+
+/** Nobody listens where it was. */
+async function closedNode(): Promise<PeerHint> {
+  await using node = await openSwarmNode()
+  return node.hint()
+}

@@ -23,6 +23,9 @@ import type { Machine } from '../support/machine.ts'
 import { filesBelow, seededBytes, writeFiles } from '../support/model-files.ts'
 import { until } from '../support/poll.ts'
 
+/** Of nothing. */
+const unknownRef = 'bafyreigdmqpykrgxyaxtlafqpqhzrb7qy2rh75nldvfd4tucqmqqme5yje'
+
 const stage = useStage()
 let seeder: Machine
 
@@ -174,7 +177,7 @@ test('two who have different halves complete each other when every seeder is gon
 test('a REF that nobody knows ends with 4 when the time to find it is over', async () => {
   const seeker = await stage.start('seeker', [seeder])
   const unknown = [
-    'bafyreigdmqpykrgxyaxtlafqpqhzrb7qy2rh75nldvfd4tucqmqqme5yje',
+    unknownRef,
     'bafkreifzjut3te7nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e',
     `sha256:${'ab'.repeat(32)}`,
   ]
@@ -186,6 +189,28 @@ test('a REF that nobody knows ends with 4 when the time to find it is over', asy
   // Without one, a pull looks for thirty seconds.
   expect(performance.now() - startedMs).toBeLessThan(28_000)
   expectError(await seeker.cw('pull', 'org/never-heard-of'), 4, /never-heard-of/)
+})
+
+test('a given peer that cannot be reached is named at once, and again in the end, with the reason', async () => {
+  const seeker = await stage.start('lost')
+  const gone = await stage.start('gone')
+  const dead = gone.address
+  await gone.stop()
+  const port = seeder.address.split('/p2p/')[0]
+  const wrong = `${port}/p2p/${gone.peerId}`
+  const reasons = [
+    [dead, /: connection refused \(127\.0\.0\.1:\d+\)$/u],
+    [wrong, new RegExp(`: another peer answers there \\(${seeder.peerId}\\)$`, 'u')],
+  ] as const
+  for (const [peer, reason] of reasons) {
+    const outcome = await seeker.cw('pull', unknownRef, '--peer', peer, '--find-timeout', '3')
+    const told = outcome.lines.filter(({ type }) => type === 'notice')
+    expect(told).toEqual([
+      { type: 'notice', level: 'warn', message: expect.stringMatching(reason) as string },
+    ])
+    expectError(outcome, 4, reason)
+    expect(outcome.last).toMatchObject({ hint: expect.stringMatching(/its own status shows/) })
+  }
 })
 
 test('a malformed REF ends with 2 and says which forms there are', async () => {

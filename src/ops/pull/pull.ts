@@ -80,10 +80,11 @@ export async function pull(
   await checkWebSeedHosts(deps, request.webSeeds, deps.webSeeds, options.signal)
   const ref = resolveName(deps.store, parseRef(request.ref))
   if (request.hfCache !== undefined && ref.kind !== 'manifest') throw noRepository(request)
+  const unreached = new Set<string>()
   const run =
     ref.kind === 'manifest'
-      ? await pullModel(deps, ref, { request, options })
-      : await pullFile(deps, ref, { request, options })
+      ? await pullModel(deps, ref, { request, options, unreached })
+      : await pullFile(deps, ref, { request, options, unreached })
   deps.net.providedChanged()
   const { manifest, target, files, result, snapshot } = run
   deps.log.info('pulled', { manifest: manifest.toString(), bytesFetched: result.bytesFetched })
@@ -104,6 +105,8 @@ export async function pull(
 interface Asked {
   readonly request: PullRequest
   readonly options: OperationOptions
+  /** Given peers that a notice was made of: it is tried again, and again by each part of the pull. */
+  readonly unreached: Set<string>
 }
 
 interface Run {
@@ -275,7 +278,7 @@ function webSeedsOf(
 
 function downloadOptions(
   deps: PullDeps,
-  { request, options }: Asked,
+  { request, options, unreached }: Asked,
   peers: readonly string[],
   patienceMs: number,
 ): DownloadOptions {
@@ -283,6 +286,8 @@ function downloadOptions(
   const nothing = { filesDone: 0, filesTotal: 0, bytesDone: 0, bytesTotal: 0, peers: 0 }
   meter.report({ phase: 'finding', ...nothing })
   const { down } = deps.net.bandwidth
+  const onNotice: DownloadOptions['onNotice'] = (level, message) =>
+    options.onEvent({ type: 'notice', level, message })
   return {
     signal: options.signal,
     peers,
@@ -292,6 +297,11 @@ function downloadOptions(
     order: request.order,
     patienceMs: request.findTimeoutMs ?? patienceMs,
     onProgress: ({ sources, ...progress }) => meter.report({ ...progress, peers: sources }),
-    onNotice: (level, message) => options.onEvent({ type: 'notice', level, message }),
+    onNotice,
+    onUnreached(peer, reason) {
+      if (unreached.has(peer)) return
+      unreached.add(peer)
+      onNotice('warn', `the given peer ${peer} was not reached: ${reason}`)
+    },
   }
 }

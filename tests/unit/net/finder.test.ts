@@ -25,6 +25,8 @@ class FakeWorld {
     // Nobody.
   }
   dials: string[] = []
+  /** Addresses, as they were given to each dial. */
+  dialled: string[][] = []
   /** Peers that answer when dialled; others reject, or hang when listed below. */
   readonly alive = new Map<string, Source>()
   readonly hanging = new Set<string>()
@@ -46,9 +48,10 @@ class FakeWorld {
         return () => this.#listeners.delete(listener)
       },
       exchange: () => Promise.resolve(this.exchanged),
-      connect: async ({ peer }, { signal }) => {
+      connect: async ({ peer, addresses }, { signal }) => {
         const id = peer.toString()
         this.dials.push(id)
+        this.dialled.push(addresses.map(String))
         if (this.hanging.has(id)) {
           await new Promise((_, reject) => {
             signal.addEventListener('abort', () => reject(signal.reason as Error))
@@ -99,12 +102,20 @@ async function aPeer(world?: FakeWorld): Promise<{ hint: PeerHint; id: string; s
 function start(world: FakeWorld, peers: string[] = [], wanted = keys) {
   const stop = new AbortController()
   const found: string[] = []
+  const unreached: string[] = []
+  const onUnreached = (peer: string, reason: string): void => {
+    unreached.push(`${peer} ${reason}`)
+  }
   const ended = (async () => {
-    for await (const event of world.finder.find(wanted, { peers, signal: stop.signal })) {
+    for await (const event of world.finder.find(wanted, {
+      peers,
+      onUnreached,
+      signal: stop.signal,
+    })) {
       found.push(nameOf(event))
     }
   })().catch((error: unknown) => error)
-  return { found, ended, stop: () => stop.abort(new Error('enough')) }
+  return { found, unreached, ended, stop: () => stop.abort(new Error('enough')) }
 }
 
 function nameOf(event: FoundSource): string {
@@ -155,6 +166,46 @@ test('a source that answers is given at once, whatever hangs beside it', async (
   const { found, ended, stop } = start(world)
   await world.clock.advance(0)
   expect(found).toEqual([good.id])
+  stop()
+  await ended
+})
+
+test('says at once which given peer was not reached, and why; of others it says nothing', async () => {
+  const world = new FakeWorld()
+  const [dead, near, good] = [await aPeer(), await aPeer(), await aPeer(world)]
+  world.lan = [near.hint]
+  const peers = [dead, good].map(({ id }) => `/ip4/192.0.2.1/tcp/1/p2p/${id}`)
+  const { unreached, ended, stop } = start(world, peers)
+  await world.clock.advance(0)
+  expect(unreached).toEqual([`${dead.id} nobody there`])
+  stop()
+  await ended
+})
+
+test('says of a given peer that hangs that it has not answered, after the first round', async () => {
+  const world = new FakeWorld()
+  const slow = await aPeer(world)
+  world.hanging.add(slow.id)
+  const { unreached, ended, stop } = start(world, [
+    `/ip4/192.0.2.1/tcp/1/p2p/${slow.id}`,
+    `/ip4/192.0.2.1/tcp/2/p2p/${selfId.toString()}`,
+  ])
+  await world.clock.advance(0)
+  expect(unreached).toEqual([`${selfId.toString()} that is this node`])
+  await world.clock.advance(7 * second)
+  expect(unreached).toContain(`${slow.id} no answer so far`)
+  stop()
+  await ended
+})
+
+test('dials a peer that is given with several addresses at all of them at once', async () => {
+  const world = new FakeWorld()
+  const { id } = await aPeer(world)
+  const addresses = [1, 2].map(port => `/ip4/192.0.2.1/tcp/${port}/p2p/${id}`)
+  const { found, ended, stop } = start(world, addresses)
+  await world.clock.advance(0)
+  expect(found).toContain(id)
+  expect(world.dialled).toEqual([addresses])
   stop()
   await ended
 })
