@@ -3,6 +3,7 @@
 import type { SessionFile } from './file-list.ts'
 import type { Peer } from './roster.ts'
 import type { Ask } from './scoreboard.ts'
+import type { ChunkName } from './session-events.ts'
 
 /** The first request of a chunk and two hedges. */
 const asksPerChunkMax = 3
@@ -15,6 +16,10 @@ export interface Flight {
   readonly chunk: number
   readonly bytes: number
   readonly asks: { readonly peer: Peer; readonly ask: Ask }[]
+}
+
+export function nameOf({ entry, chunk }: Flight): ChunkName {
+  return { file: entry.file, index: chunk - entry.first }
 }
 
 export function canHedge(flight: Flight, peer: Peer): boolean {

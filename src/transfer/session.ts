@@ -9,7 +9,7 @@ import { ProtocolError } from '../core/errors.ts'
 import { minute } from '../core/units.ts'
 import { FileList, type SessionFile } from './file-list.ts'
 import { Flights } from './flights.ts'
-import type { Flight } from './hedge.ts'
+import { type Flight, nameOf } from './hedge.ts'
 import { Picker } from './picker.ts'
 import { type Peer, Roster } from './roster.ts'
 import type { Ask } from './scoreboard.ts'
@@ -206,10 +206,7 @@ export class Session {
     // Being written just now: that will say so itself.
     if (this.#flights.isArriving(entry.first + index)) return
     const flight = this.#flights.asked(entry.first + index)
-    for (const { peer } of flight?.asks.slice() ?? []) {
-      this.#drop(flight as Flight, peer)
-      this.#actions.push({ type: 'cancel', source: peer.id, file, index })
-    }
+    for (const { peer } of flight?.asks.slice() ?? []) this.#cancel(flight as Flight, peer)
     this.#hold(entry, entry.first + index)
     this.#publishIfWhole(entry)
     this.#wakeAll = true
@@ -297,9 +294,14 @@ export class Session {
     for (const chunk of peer.asks.keys()) {
       if (chunk === except) continue
       const flight = this.#flights.asked(chunk) as Flight
-      this.#drop(flight, peer)
-      if (cancel) this.#actions.push({ type: 'cancel', source: peer.id, ...nameOf(flight) })
+      if (cancel) this.#cancel(flight, peer)
+      else this.#drop(flight, peer)
     }
+  }
+
+  #cancel(flight: Flight, peer: Peer): void {
+    this.#drop(flight, peer)
+    this.#actions.push({ type: 'cancel', source: peer.id, ...nameOf(flight) })
   }
 
   /** One source will not answer; the chunk is wanted again when it was the last one asked. */
@@ -374,10 +376,7 @@ export class Session {
 
   #ask(peer: Peer, chunk: number): void {
     const mute = this.#flights.inTheWay(chunk)
-    if (mute !== undefined) {
-      this.#drop(mute.flight, mute.peer)
-      this.#actions.push({ type: 'cancel', source: mute.peer.id, ...nameOf(mute.flight) })
-    }
+    if (mute !== undefined) this.#cancel(mute.flight, mute.peer)
     const flight = this.#flights.ask(peer, this.#files.ofChunk(chunk), chunk, this.#nowMs)
     this.#limits?.spend(peer.isUnlimited, flight.bytes)
     const name = nameOf(flight)
@@ -397,8 +396,4 @@ export class Session {
     if (isWaiting && !this.#saidNeed) this.#actions.push({ type: 'need-sources' })
     this.#saidNeed = isWaiting
   }
-}
-
-function nameOf({ entry, chunk }: Flight): ChunkName {
-  return { file: entry.file, index: chunk - entry.first }
 }
