@@ -8,11 +8,13 @@ import { identify } from '@libp2p/identify'
 import type { Libp2p } from '@libp2p/interface'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { ping } from '@libp2p/ping'
-import { multiaddr } from '@multiformats/multiaddr'
+import { type Multiaddr, multiaddr } from '@multiformats/multiaddr'
 import { create } from 'multiformats/hashes/digest'
 import { expect, test } from 'vitest'
+import { ProtocolError } from '../../src/core/errors.ts'
 import { hour, minute, second } from '../../src/core/units.ts'
 import { dhtProtocol, openDht } from '../../src/net/dht/dht.ts'
+import { internalsOf } from '../../src/net/dht/dht-guard.ts'
 import { kadAddressesMax, messageTypes } from '../../src/net/dht/kad-messages.ts'
 import { providerLimits } from '../../src/net/dht/provider-records.ts'
 import { silentLog } from '../../src/core/log.ts'
@@ -261,6 +263,32 @@ test('dht.dead (I): a server that is gone leaves the table within minutes', asyn
   expect(dht.size()).toBe(1)
   await clock.advance(5 * minute)
   await until(() => dht.size() === 0)
+})
+
+test('dht.join: a join whose first requests nobody answers is made up for within seconds', async () => {
+  const clock = new FakeClock()
+  await using server = await openTestHost()
+  await using other = await openTestHost()
+  await using here = await openTestHost()
+  const { libp2p, kad, table } = here.host
+  const address = server.host.libp2p.getMultiaddrs()[0] as Multiaddr
+  await other.host.libp2p.dial(address)
+  await until(() => server.host.table.size === 1)
+  const { rpc } = internalsOf(server.host.kad)
+  const answer = rpc.handleMessage.bind(rpc)
+  let isMute = true
+  rpc.handleMessage = (peer, request) => {
+    if (isMute && request.type === 'FIND_NODE') throw new ProtocolError('too busy')
+    return answer(peer, request)
+  }
+  await using dht = openDht({ libp2p, kad, table, records: here.records, clock, log: silentLog })
+  await libp2p.dial(address)
+  // Upkeep is two of them; the third is the join, which waits for its next turn.
+  await until(() => clock.sleepers === 3)
+  expect(dht.size()).toBe(1)
+  isMute = false
+  await clock.advance(2 * second)
+  await until(() => dht.size() === 2)
 })
 
 test(

@@ -15,7 +15,7 @@ import type { Logger } from '../../core/log.ts'
 import { minute, second } from '../../core/units.ts'
 import { decodeAddresses, type PeerHint } from '../addresses.ts'
 import type { KadTable } from './dht-guard.ts'
-import { kadIdOf, type Located } from './kad-space.ts'
+import { kadIdOf, type Located, replication } from './kad-space.ts'
 import type { ProviderRecords } from './provider-records.ts'
 
 export const dhtProtocol = '/commonweight/kad/1.0.0'
@@ -24,8 +24,15 @@ export const dhtProtocol = '/commonweight/kad/1.0.0'
 const livenessEveryMs = 5 * minute
 const livenessTimeoutMs = 5 * second
 const livenessInFlightMax = 4
-/** Our neighbourhood is looked up once the first servers are there, and kad-dht's own timer did not. */
+/** Our neighbourhood is looked up once the first server is there, and kad-dht's own timer did not. */
 const joinLookupTimeoutMs = 10 * second
+/**
+ * One lookup is too few: a request gets a second at first, dial and handshake included, and where none is
+ * answered in time kad-dht would stay with the servers it has until its next one. So it is repeated, each
+ * time after twice as long, until there is a bucketful of servers or kad-dht's own turn has come.
+ */
+const joinAgainMs = 2 * second
+const kadLookupEveryMs = 5 * minute
 /** Records are swept a few thousand at a time, so often that a flood's are gone within the hour. */
 const sweepEveryMs = minute
 /** Providers taken from one lookup: beyond it are more than anybody dials. */
@@ -63,12 +70,15 @@ class OpenDht implements Dht {
   readonly #stop = new AbortController()
   readonly #listeners = new Set<() => void>()
   readonly #upkeep: Promise<void>[]
-  /** The last look around, which is the only one under way. */
-  #lookingAround: Promise<void> = Promise.resolve()
+  /** Joins one after the other: a new one ends what is left of the last. */
+  #joining: Promise<void> = Promise.resolve()
+  #stopJoining = new AbortController()
+  #isAlone = true
 
   constructor(deps: DhtDeps) {
     this.#deps = deps
     deps.table.addEventListener('peer:add', this.#onAdd)
+    deps.table.addEventListener('peer:remove', this.#onRemove)
     this.#upkeep = [
       this.#every(livenessEveryMs, () => this.#dropDead()),
       this.#every(sweepEveryMs, () => {
@@ -76,6 +86,8 @@ class OpenDht implements Dht {
         return Promise.resolve()
       }),
     ]
+    // Those of the last run may be in the table before anybody listens.
+    if (this.size() > 0) this.#join()
   }
 
   mode(): 'client' | 'server' {
@@ -142,20 +154,39 @@ class OpenDht implements Dht {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort()
     this.#listeners.clear()
-    await Promise.all([...this.#upkeep, this.#lookingAround])
+    await Promise.all([...this.#upkeep, this.#joining])
   }
 
   readonly #onAdd = (event: CustomEvent): void => {
     if (this.#stop.signal.aborted || this.#deps.libp2p.peerId.equals(event.detail)) return
     for (const listener of this.#listeners) listener()
-    // kad-dht looks its neighbourhood up once, a second after the start: in vain when it was alone.
-    if (this.size() === 1) {
-      this.#lookingAround = this.#lookingAround.then(() => this.#lookAround())
+    if (this.#isAlone) this.#join()
+  }
+
+  readonly #onRemove = (): void => {
+    if (this.size() === 0) this.#isAlone = true
+  }
+
+  /** kad-dht looks its neighbourhood up once, a second after the start: in vain when it was alone. */
+  #join(): void {
+    this.#isAlone = false
+    this.#stopJoining.abort()
+    this.#stopJoining = new AbortController()
+    const signal = AbortSignal.any([this.#stop.signal, this.#stopJoining.signal])
+    this.#joining = this.#joining.then(() => this.#lookAroundUntilJoined(signal))
+  }
+
+  async #lookAroundUntilJoined(signal: AbortSignal): Promise<void> {
+    for (let waitMs = joinAgainMs; waitMs < kadLookupEveryMs; waitMs *= 2) {
+      if (signal.aborted) return
+      await this.#lookAround(signal)
+      await this.#deps.clock.sleep(waitMs, signal).catch(() => undefined)
+      if (this.size() >= replication) return
     }
   }
 
-  async #lookAround(): Promise<void> {
-    const signal = AbortSignal.any([this.#stop.signal, AbortSignal.timeout(joinLookupTimeoutMs)])
+  async #lookAround(stop: AbortSignal): Promise<void> {
+    const signal = AbortSignal.any([stop, AbortSignal.timeout(joinLookupTimeoutMs)])
     try {
       await this.closest(this.#deps.libp2p.peerId.toMultihash().bytes, signal)
     } catch (error) {
