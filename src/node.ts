@@ -58,6 +58,7 @@ import { watchFiles } from './ops/watch-files.ts'
 import { openWork, type Work } from './ops/work.ts'
 import { openStore } from './store/open-store.ts'
 import type { Store } from './store/store.ts'
+import { FlightBudget } from './transfer/flight-budget.ts'
 
 export {
   type CacheOptions,
@@ -185,6 +186,7 @@ export async function openNode(deps: NodeDeps, options: NodeOptions): Promise<No
     modelsFolder: paths.models,
     webSeeds: { ...options.webSeeds, agent: `commonweight/${options.version}` },
     random: Math.random,
+    flights: new FlightBudget(),
     programEnv: options.programEnv ?? {},
   }
   const adoption = openAdoption(services)

@@ -5,6 +5,7 @@
 
 import { MiB } from '../core/units.ts'
 import type { SessionFile } from './file-list.ts'
+import type { FlightShare } from './flight-budget.ts'
 import { canHedge, type Flight, muteIn, pickHedge } from './hedge.ts'
 import type { Peer } from './roster.ts'
 
@@ -18,15 +19,17 @@ interface Arrival {
 
 export class Flights {
   readonly #bytesMax: number
+  readonly #share: FlightShare | undefined
   readonly #asked = new Map<number, Flight>()
   /** Chunks with a passed deadline: worth a hedge before anything else. */
   readonly #late = new Set<number>()
   readonly #arriving = new Map<number, Arrival>()
   #bytes = 0
 
-  /** `bytesMax` is where no more is asked for; one chunk may go beyond it. */
-  constructor(bytesMax = bytesInFlightMaxDefault) {
+  /** `bytesMax`, and `share` if it is less, are where no more is asked for; one chunk may go beyond. */
+  constructor(bytesMax = bytesInFlightMaxDefault, share?: FlightShare) {
     this.#bytesMax = bytesMax
+    this.#share = share
   }
 
   get isEmpty(): boolean {
@@ -34,7 +37,7 @@ export class Flights {
   }
 
   get isFull(): boolean {
-    return this.#bytes >= this.#bytesMax
+    return this.#bytes >= Math.min(this.#bytesMax, this.#share?.bytesMax ?? Infinity)
   }
 
   asked(chunk: number): Flight | undefined {
@@ -51,7 +54,7 @@ export class Flights {
     const ask = peer.score.asked(flight.bytes, nowMs)
     flight.asks.push({ peer, ask })
     peer.asks.set(chunk, ask)
-    this.#bytes += flight.bytes
+    this.#count(flight.bytes)
     return flight
   }
 
@@ -62,7 +65,7 @@ export class Flights {
     if (dropped === undefined) return false
     peer.asks.delete(flight.chunk)
     peer.score.ended(dropped.ask)
-    this.#bytes -= flight.bytes
+    this.#count(-flight.bytes)
     if (flight.asks.length > 0) return false
     this.#endFlight(flight)
     flight.entry.busy -= 1
@@ -79,7 +82,7 @@ export class Flights {
         continue
       }
       asked.peer.score.ended(asked.ask)
-      this.#bytes -= flight.bytes
+      this.#count(-flight.bytes)
       others.push(asked.peer)
     }
     this.#endFlight(flight)
@@ -92,7 +95,7 @@ export class Flights {
     const arrival = this.#arriving.get(chunk)
     if (arrival === undefined) return undefined
     this.#arriving.delete(chunk)
-    this.#bytes -= arrival.bytes
+    this.#count(-arrival.bytes)
     entry.busy -= 1
     return arrival.peer
   }
@@ -126,6 +129,11 @@ export class Flights {
     const flight = { entry, chunk, bytes: entry.table.length(chunk - entry.first), asks: [] }
     this.#asked.set(chunk, flight)
     return flight
+  }
+
+  #count(bytes: number): void {
+    this.#bytes += bytes
+    this.#share?.tell(this.#bytes)
   }
 
   #endFlight({ chunk }: Flight): void {

@@ -7,6 +7,7 @@ import type { ChunkTable } from '../dag/chunk-table.ts'
 import type { Manifest } from '../manifest/manifest.ts'
 import type { Store } from '../store/store.ts'
 import type { Allowance } from './allowance.ts'
+import type { FlightBudget } from './flight-budget.ts'
 import type { Source, SourceFinder, SourceId } from './source.ts'
 
 export interface DownloadDeps {
@@ -28,6 +29,8 @@ export interface DownloadDeps {
   readonly log: Logger
   /** 0 <= n < 1; breaks ties of the picker. */
   random(): number
+  /** Shared with all downloads of the node; each is bounded by itself alone when left out. */
+  readonly flights?: FlightBudget | undefined
   /** For files whose chunks nobody tells; without it they are waited for. */
   readonly fetchWhole?: FetchWhole | undefined
 }

@@ -8,6 +8,7 @@ import { LimitError, ProtocolError, UnavailableError } from '../core/errors.ts'
 import type { Range } from '../core/ranges.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import type { DownloadLimits } from './allowance.ts'
+import type { FlightShare } from './flight-budget.ts'
 import type { Source, SourceId } from './source.ts'
 
 export interface SessionOptions {
@@ -18,6 +19,8 @@ export interface SessionOptions {
   readonly limits?: Pick<DownloadLimits, 'allow' | 'spend'> | undefined
   readonly openFilesMax?: number
   readonly bytesInFlightMax?: number
+  /** Of what all downloads of the node may have in flight. */
+  readonly share?: FlightShare | undefined
   /** Among equally rare chunks, the first ones of the first files. */
   readonly isSequential?: boolean | undefined
 }

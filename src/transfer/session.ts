@@ -40,7 +40,7 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#files = new FileList(options.files, options.openFilesMax)
-    this.#flights = new Flights(options.bytesInFlightMax)
+    this.#flights = new Flights(options.bytesInFlightMax, options.share)
     this.#limits = options.limits
     this.#picker = new Picker(options.random)
     this.#isSequential = options.isSequential ?? false

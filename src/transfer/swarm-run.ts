@@ -9,6 +9,7 @@ import { second } from '../core/units.ts'
 import type { ChunkTable } from '../dag/chunk-table.ts'
 import { DownloadLimits } from './allowance.ts'
 import { type ChunkOutcome, fetchChunk } from './chunk-fetch.ts'
+import type { FlightShare } from './flight-budget.ts'
 import type {
   DownloadDeps,
   DownloadOptions,
@@ -56,6 +57,7 @@ export class SwarmRun {
   #progressAtMs: number
   #noticeAtMs = -Infinity
   readonly #limits: DownloadLimits
+  readonly #share: FlightShare | undefined
 
   constructor(
     deps: DownloadDeps,
@@ -81,11 +83,13 @@ export class SwarmRun {
     for (const [file, { root }] of request.files.entries()) {
       this.#fileByRoot.set(root.toString(), file)
     }
+    this.#share = deps.flights?.share()
     this.#limits = new DownloadLimits({ own: options.ownAllowance, node: options.allowance })
     this.#session = new Session({
       files: request.files.length,
       random: () => deps.random(),
       limits: this.#limits,
+      share: this.#share,
       isSequential: options.order === 'sequential',
     })
     this.#progressAtMs = deps.clock.monotonic()
@@ -115,6 +119,7 @@ export class SwarmRun {
       this.#limits.leave()
       this.#sources.cancelAll()
       while (this.#tasks.size > 0) await Promise.all(this.#tasks)
+      this.#share?.[Symbol.dispose]()
       await this.#files.close()
     }
   }

@@ -7,6 +7,7 @@
 import { Bitfield } from '../../src/core/bitfield.ts'
 import { sha256 } from '../../src/core/digest.ts'
 import { ChunkTable } from '../../src/dag/chunk-table.ts'
+import type { FlightShare } from '../../src/transfer/flight-budget.ts'
 import { Session } from '../../src/transfer/session.ts'
 import type { SessionAction, SessionEvent, SourceChunk } from '../../src/transfer/session-events.ts'
 
@@ -61,6 +62,7 @@ export interface SimulationOptions {
   readonly random: () => number
   readonly openFilesMax?: number
   readonly bytesInFlightMax?: number
+  readonly share?: FlightShare
   /** How long a write takes after the bytes are there. */
   readonly writeMs?: number
   readonly isSequential?: boolean
@@ -97,11 +99,12 @@ export class Simulation {
 
   constructor(options: SimulationOptions) {
     this.#options = options
-    const { tables, random, openFilesMax, bytesInFlightMax, isSequential } = options
+    const { tables, random, openFilesMax, bytesInFlightMax, share, isSequential } = options
     this.session = new Session({
       files: tables.length,
       random,
       isSequential,
+      share,
       ...(openFilesMax === undefined ? {} : { openFilesMax }),
       ...(bytesInFlightMax === undefined ? {} : { bytesInFlightMax }),
     })
