@@ -29,8 +29,6 @@ export interface PlaneOptions {
 
 /** Four threads hash 5 GB/s: more than any disk or network they would share. */
 const threadsMax = 4
-/** One core is for the main thread and the hash of the whole file; without it they only take turns. */
-const coresLeft = 1
 /** Asked for and not yet written, over all downloads. It takes memory only as bytes arrive. */
 const bytesInFlightMaxDefault = 128 * MiB
 
@@ -40,17 +38,13 @@ const maxYoungGenerationSizeMb = 4
 /** The entry has this file's extension: .ts from a clone, .js from dist. */
 const entry = new URL(`./worker${extname(import.meta.filename)}`, import.meta.url)
 
-export function threadsFor(cores: number): number {
-  return Math.min(threadsMax, Math.max(1, cores - coresLeft))
-}
-
 /** Threads start with the first lanes that need them. */
 export function openPlane(
   deps: { readonly identity: LaneIdentity; readonly log: Logger },
   options: PlaneOptions = {},
 ): Plane {
   const { identity, log } = deps
-  const count = options.threads ?? threadsFor(availableParallelism())
+  const count = options.threads ?? Math.min(threadsMax, availableParallelism())
   const inFlight = new InFlight(options.bytesInFlightMax ?? bytesInFlightMaxDefault)
   // The options that the program was started with are for its own entry, and some refuse another.
   const settings = {

@@ -12,6 +12,11 @@ const windowBytesMin = 2 * chunkBytesMax
 /** Twice the product of rate and delay keeps a pipe full; more than this is only memory. */
 const windowBytesMax = 64 * MiB
 const productsInFlight = 2
+/**
+ * The delay of a pipe at least: on a loopback or a LAN the threads of either side wait for a core longer
+ * than bytes travel, and a window of two chunks leaves them idle a tenth of the time.
+ */
+const delayMsMin = 10
 /** Requests before the first answer: a model of small files is not all asked of whoever comes first. */
 const startRequests = 16
 /** Requests at a time where the source names no bound. */
@@ -141,7 +146,7 @@ export class Score {
     if (this.#isSnubbed) return 0
     if (this.#rate === 0) return startBytes
     if (this.#isMeasuringLatency) return windowBytesMin
-    const product = this.#rate * this.#latencyMs
+    const product = this.#rate * Math.max(delayMsMin, this.#latencyMs)
     return Math.min(windowBytesMax, Math.max(windowBytesMin, productsInFlight * product))
   }
 
