@@ -8,6 +8,7 @@ import { promisify } from 'node:util'
 import type { TestContext } from 'vitest'
 import { messageOf } from '../../src/core/errors.ts'
 import { minute } from '../../src/core/units.ts'
+import { madeOnce } from './made-once.ts'
 
 const run = promisify(execFile)
 const cache = resolve(import.meta.dirname, '../../.cache/interop')
@@ -76,13 +77,12 @@ export async function rustProgram(name: string): Promise<Program> {
 export async function nodeWith(packages: readonly string[]): Promise<Program> {
   const folder = join(cache, packages.join('+').replaceAll(/[^\w.+-]/gu, '_'))
   try {
-    if ((await modifiedMs(join(folder, 'installed'))) === 0) {
+    await madeOnce(folder, async () => {
       await mkdir(folder, { recursive: true })
       await writeFile(join(folder, 'package.json'), '{"private":true}')
       const npm = ['install', '--ignore-scripts', '--no-audit', '--no-fund', '--save-exact']
       await run('npm', [...npm, ...packages], { cwd: folder, timeout })
-      await writeFile(join(folder, 'installed'), '')
-    }
+    })
   } catch (error) {
     const [reason = ''] = messageOf(error).split('\n')
     return { found: false, reason: `no ${packages.join(', ')}: ${reason}` }

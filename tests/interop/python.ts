@@ -1,11 +1,11 @@
 /** A Python with packages from PyPI, made once under .cache/: the real writers of the formats we read. */
 
 import { execFile } from 'node:child_process'
-import { access, mkdir } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { promisify } from 'node:util'
 import { messageOf } from '../../src/core/errors.ts'
 import { minute } from '../../src/core/units.ts'
+import { madeOnce } from './made-once.ts'
 
 const run = promisify(execFile)
 const cache = resolve(import.meta.dirname, '../../.cache/interop')
@@ -25,13 +25,11 @@ export async function pythonWith(packages: readonly string[]): Promise<Python> {
   const python = join(folder, 'bin', 'python')
   const timeout = 5 * minute
   try {
-    if (!(await exists(join(folder, 'installed')))) {
-      await mkdir(cache, { recursive: true })
+    await madeOnce(folder, async () => {
       await run('python3', ['-m', 'venv', folder], { timeout })
       const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check']
       await run(python, [...pip, ...packages], { timeout })
-      await run('touch', [join(folder, 'installed')])
-    }
+    })
   } catch (error) {
     const [reason = ''] = messageOf(error).split('\n')
     return { found: false, reason: `no Python with ${packages.join(', ')}: ${reason}` }
@@ -44,11 +42,4 @@ export async function pythonWith(packages: readonly string[]): Promise<Python> {
       return stdout
     },
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return access(path).then(
-    () => true,
-    () => false,
-  )
 }
